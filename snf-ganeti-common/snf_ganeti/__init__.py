@@ -1,0 +1,1 @@
+"""What more than one component of snf-ganeti needs, and nothing else."""

@@ -1,0 +1,111 @@
+"""Settings of a component: TOML files read into one frozen dataclass.
+
+`/etc/<component>/<component>.toml` comes first, then `conf.d/*.toml` by name; a later file
+overrides single keys. Tables are nested dataclasses. The dataclass declares every key, its
+type and its default once; a key it does not know, or another type, is an error that names
+file, key and expected type. Nothing is executed.
+"""
+
+import dataclasses
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+from snf_ganeti.errors import SettingsError
+
+Settings = TypeVar("Settings")
+
+ETC = Path("/etc")
+_WORDS: Mapping[Any, str] = {
+    str: "a string",
+    int: "an integer",
+    float: "a number",
+    bool: "true or false",
+    Path: "a path",
+}
+
+
+def find_files(component: str, etc: Path = ETC) -> list[Path]:
+    """The settings files of a component, in the order in which they apply."""
+    folder = etc / component
+    main = folder / f"{component}.toml"
+    return [path for path in (main, *sorted(folder.glob("conf.d/*.toml"))) if path.is_file()]
+
+
+def read_settings(kind: type[Settings], component: str, etc: Path = ETC) -> Settings:
+    """Read all settings files of a component into a `kind`. Raises SettingsError."""
+    merged: dict[str, Any] = {}
+    for path in find_files(component, etc):
+        try:
+            table = tomllib.loads(path.read_text("utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise SettingsError(f"{path} is not valid TOML: {error}") from None
+        except OSError as error:
+            raise SettingsError(f"{path} can't be read: {error.strerror}") from None
+        _merge(merged, parse_table(kind, table, str(path)))
+    return _construct(kind, merged)
+
+
+def parse_table(kind: type[Any], table: Mapping[str, Any], where: str, at: str = "") -> dict[str, Any]:
+    """Check a TOML table against a dataclass; give its values in the declared types."""
+    hints = typing.get_type_hints(kind)
+    fields = {field.name for field in dataclasses.fields(kind)}
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        if key not in fields:
+            known = ", ".join(sorted(fields))
+            raise SettingsError(f"{where}: unknown key {at}{key}", hint=f"known here: {known}")
+        values[key] = _parse_value(hints[key], value, where, at + key)
+    return values
+
+
+def _parse_value(hint: Any, value: Any, where: str, key: str) -> Any:
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        return parse_table(typing.cast(type[Any], hint), value, where, key + ".")
+    if get_origin(hint) in (Union, types.UnionType):  # only "X | None" is used: TOML has no null
+        return _parse_value(get_args(hint)[0], value, where, key)
+    if get_origin(hint) is Literal and value in get_args(hint):
+        return value
+    if get_origin(hint) is tuple and isinstance(value, list):
+        return tuple(_parse_value(get_args(hint)[0], item, where, key) for item in value)
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    if hint is float and type(value) is int:
+        return float(value)
+    if hint in _WORDS and type(value) is hint:
+        return value
+    raise SettingsError(f"{where}: {key} must be {describe_type(hint)}, not {value!r}")
+
+
+def describe_type(hint: Any) -> str:
+    """A type in words, for messages and for the manual."""
+    if dataclasses.is_dataclass(hint):
+        return "a table"
+    if get_origin(hint) in (Union, types.UnionType):
+        return describe_type(get_args(hint)[0])
+    if get_origin(hint) is Literal:
+        return "one of " + ", ".join(f'"{word}"' for word in get_args(hint))
+    if get_origin(hint) is tuple:
+        return "a list, each " + describe_type(get_args(hint)[0])
+    return _WORDS[hint]
+
+
+def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> None:
+    for key, value in over.items():
+        if isinstance(value, dict) and isinstance(base.get(key), dict):
+            _merge(base[key], value)
+        else:
+            base[key] = value
+
+
+def _construct(kind: type[Settings], values: Mapping[str, Any]) -> Settings:
+    hints = typing.get_type_hints(kind)
+    return kind(
+        **{
+            key: _construct(hints[key], value) if isinstance(value, dict) else value
+            for key, value in values.items()
+        }
+    )

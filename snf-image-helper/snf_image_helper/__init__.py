@@ -1,0 +1,1 @@
+"""What runs inside the helper VM: the customization of an instance's disks."""
