@@ -49,7 +49,9 @@ def read_settings(kind: type[Settings], component: str, etc: Path = ETC) -> Sett
     return _construct(kind, merged)
 
 
-def parse_table(kind: type[Any], table: Mapping[str, Any], where: str, at: str = "") -> dict[str, Any]:
+def parse_table(
+    kind: type[Any], table: Mapping[str, Any], where: str, at: str = ""
+) -> dict[str, Any]:
     """Check a TOML table against a dataclass; give its values in the declared types."""
     hints = typing.get_type_hints(kind)
     fields = {field.name for field in dataclasses.fields(kind)}

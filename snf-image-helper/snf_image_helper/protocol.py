@@ -270,7 +270,7 @@ def _take_int(fields: Mapping[str, Any], key: str) -> int:
 
 def _take_seconds(fields: Mapping[str, Any], key: str) -> float:
     value = fields.get(key)
-    if type(value) not in (int, float) or not math.isfinite(value):
+    if not isinstance(value, int | float) or not math.isfinite(value):
         raise ProtocolError(f"an event whose {key} is not a number")
     return float(value)
 

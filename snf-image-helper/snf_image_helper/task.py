@@ -44,6 +44,7 @@ class Task:
     """One customization task, as data, and its work.
 
     name: as the operator sees it and as `EXCLUDE_TASK_<NAME>` excludes it.
+    excludable: by its own property; those for all or for all mounted tasks reach every task.
     excluded_by: further properties that exclude it.
     actions: the requests it takes part in.
     run: does the work and reads back what it wrote; returns nothing, raises Skip or
@@ -79,9 +80,9 @@ def read_flag(properties: Mapping[str, str], name: str) -> bool:
 
 def find_exclusion(task: Task, properties: Mapping[str, str]) -> str | None:
     """The property that keeps a task from running, or None."""
-    if not task.excludable:
-        return None
-    names = ["EXCLUDE_ALL_TASKS", f"EXCLUDE_TASK_{task.name.upper()}", *task.excluded_by]
+    names = ["EXCLUDE_ALL_TASKS", *task.excluded_by]
+    if task.excludable:
+        names.append(f"EXCLUDE_TASK_{task.name.upper()}")
     if task.needs_mount:
         names.append("EXCLUDE_MOUNTED_TASKS")
     return next((name for name in names if read_flag(properties, name)), None)

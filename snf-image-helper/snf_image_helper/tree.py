@@ -41,9 +41,7 @@ def _openat2(directory: int, path: str, flags: int, mode: int) -> int:
     how = _OpenHow(flags | os.O_CLOEXEC, mode, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
     name = os.fsencode(path)
     while True:
-        found = _libc.syscall(
-            _SYS_OPENAT2, directory, name, ctypes.byref(how), ctypes.sizeof(how)
-        )
+        found = _libc.syscall(_SYS_OPENAT2, directory, name, ctypes.byref(how), ctypes.sizeof(how))
         if found >= 0:
             return int(found)
         code = ctypes.get_errno()
@@ -57,6 +55,8 @@ class Tree:
     def __init__(self, root: str) -> None:
         self.root = root
         self._fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        owner = os.fstat(self._fd)
+        self._uid, self._gid = owner.st_uid, owner.st_gid  # who owns what has no older owner
 
     def close(self) -> None:
         os.close(self._fd)
@@ -137,8 +137,9 @@ class Tree:
     ) -> None:
         """Replace a file in one step and read it back.
 
-        Mode and owner, where not given, stay those of the file replaced, or are 0644
-        root. A symlink at `path` is followed inside the root to the file it names.
+        Mode and owner, where not given, stay those of the file replaced, or are 0644 and
+        the owner of the tree's root. A symlink at `path` is followed inside the root to the
+        file it names.
         Raises TreeError, the old file still in place.
         """
         target = self._follow(path)
@@ -146,8 +147,8 @@ class Tree:
         if old is not None and not stat.S_ISREG(old.st_mode):
             raise TreeError(f"{path} is not a regular file")
         mode = mode if mode is not None else stat.S_IMODE(old.st_mode) if old else 0o644
-        uid = uid if uid is not None else old.st_uid if old else 0
-        gid = gid if gid is not None else old.st_gid if old else 0
+        uid = uid if uid is not None else old.st_uid if old else self._uid
+        gid = gid if gid is not None else old.st_gid if old else self._gid
         try:
             with self._parent(target) as (folder, name):
                 _replace(folder, name, data, mode, uid, gid)
@@ -156,8 +157,12 @@ class Tree:
         if self.read_bytes(path, len(data)) != data:
             raise TreeError(f"{path} does not hold what was written")
 
-    def make_dirs(self, path: str, *, mode: int = 0o755, uid: int = 0, gid: int = 0) -> None:
+    def make_dirs(
+        self, path: str, *, mode: int = 0o755, uid: int | None = None, gid: int | None = None
+    ) -> None:
         """Make a directory and its missing parents, each with this mode and owner."""
+        uid = self._uid if uid is None else uid
+        gid = self._gid if gid is None else gid
         so_far = "/"
         for part in _parts(path):
             parent, so_far = so_far, f"{so_far.rstrip('/')}/{part}"
