@@ -162,6 +162,11 @@ def make_cancel_line() -> bytes:
     return b'{"type": "cancel"}\n'
 
 
+def is_cancel(line: bytes) -> bool:
+    """Does the host ask for the end? Raises ProtocolError for what is not an object."""
+    return _parse_object(line, EVENT_LIMIT).get("type") == "cancel"
+
+
 def parse_request(line: bytes) -> Request:
     """The helper's reading of the host's line; the host is trusted, its version is not."""
     fields = _parse_object(line, REQUEST_LIMIT)

@@ -1,0 +1,62 @@
+"""The first process of the helper VM, started by the appliance's `init`."""
+
+import logging
+import os
+import sys
+
+from snf_ganeti import process
+from snf_image_helper import machine
+from snf_image_helper.disk import find_disks
+from snf_image_helper.ports import Ports, open_ports
+from snf_image_helper.protocol import (
+    VERSION,
+    ProtocolError,
+    Ready,
+    RunResult,
+    Warned,
+    clean_text,
+    parse_request,
+)
+from snf_image_helper.runner import Cancelled, run_tasks
+from snf_image_helper.task import Context, find_tasks
+
+
+def serve(ports: Ports) -> RunResult:
+    """Announce, take the request, do its tasks."""
+    tasks = find_tasks()  # imported before Ready: what fails to load is never asked for work
+    ports.send(Ready(VERSION))
+    try:
+        request = parse_request(ports.read_request())
+    except ProtocolError as error:
+        return RunResult("error", str(error))
+    machine.set_clock(request.time)
+    machine.add_entropy(request.entropy)
+    machine.on_cancel(Cancelled)
+    ports.watch_cancel(machine.cancel)
+
+    def warn(message: str) -> None:
+        ports.send(Warned((clean_text(message),)))
+
+    try:
+        disks = find_disks(request.disk_count)
+        return run_tasks(tasks, Context(request, disks, warn), ports.send)
+    except Cancelled:
+        return RunResult("error", "the host's deadline passed")
+
+
+def main() -> None:
+    logging.basicConfig(stream=sys.stderr, level=logging.DEBUG, format="helper: %(message)s")
+    os.environ.clear()
+    os.environ.update(process.ENVIRONMENT)
+    os.umask(0o022)
+    try:
+        with open_ports() as ports:
+            ports.send(serve(ports))
+    except Exception:
+        logging.exception("the helper can't go on")
+    finally:
+        machine.power_off()
+
+
+if __name__ == "__main__":
+    main()
