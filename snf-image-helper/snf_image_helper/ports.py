@@ -26,7 +26,7 @@ class Ports:
     """The host, as the helper talks with it."""
 
     def __init__(self, request_fd: int, events_fd: int) -> None:
-        self._request = open(request_fd, "rb", buffering=0, closefd=False)
+        self._request_fd = request_fd
         self._events_fd = events_fd
         self._rest = b""
 
@@ -52,7 +52,7 @@ class Ports:
     def _read_line(self, limit: int) -> bytes:
         kept = bytearray(self._rest)
         while b"\n" not in kept:
-            data = self._request.read(65536)
+            data = os.read(self._request_fd, 65536)
             if not data or len(kept) > limit:
                 raise ProtocolError("the host's line ended early or is too long")
             kept += data

@@ -43,7 +43,6 @@ _ETC = {
     "group": "root:x:0:\n",
 }
 _MOUNT_POINTS = ("dev", "proc", "run", "sys", "tmp", "etc")
-_MODULE_INDEX = ("modules.order", "modules.builtin", "modules.builtin.modinfo")
 _DRAFT = ".draft-"
 _DOWNLOAD_TIMEOUT = 1800.0
 _MTIME = 0  # one time for every file: the bytes must not depend on when
@@ -76,6 +75,12 @@ def read_recipe(folder: Path = RECIPE) -> Recipe:
         raise NodeError(
             f"the appliance's recipe {error.filename} is missing", hint="install snf-image-helper"
         ) from None
+
+
+def _read_lines(path: Path) -> list[str]:
+    """The lines of a recipe's file that say something."""
+    lines = (line.strip() for line in path.read_text("utf-8").splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 def build_appliance(helper_dir: Path, recipe: Recipe, suite: str, mirror: str = "") -> Appliance:
@@ -147,26 +152,22 @@ def _make_content(root: Path, content: Path, recipe: Recipe, suite: str) -> Mani
 
 def _keep_modules(root: Path, release: str, recipe: Recipe) -> None:
     """Leave the recipe's modules and those they depend on, uncompressed, indexed anew."""
-    folder = root / "usr/lib/modules" / release
-    _run_depmod(root, release)
-    argv = ["modprobe", f"--dirname={root}", f"--set-version={release}", "--show-depends"]
-    kept = {
-        Path(line.split()[1]).resolve()
-        for name in recipe.modules
-        for line in process.run([*argv, name], ok=(0, 1)).text.splitlines()
-        if line.startswith("insmod")
-    }
-    for path in folder.rglob("*.ko*"):
-        if path.resolve() not in kept:
+    _run_inside(root, "depmod", release)
+    show = ("modprobe", f"--set-version={release}", "--show-depends", "--all")
+    needed = _run_inside(root, *show, *recipe.modules).text
+    kept = {Path(line.split()[1]).name for line in needed.splitlines() if "insmod" in line}
+    for path in (root / "usr/lib/modules" / release).rglob("*.ko*"):
+        if path.name not in kept:
             path.unlink()
         elif path.suffix == ".xz":
             path.with_suffix("").write_bytes(lzma.decompress(path.read_bytes()))
             path.unlink()
-    _run_depmod(root, release)
+    _run_inside(root, "depmod", release)
 
 
-def _run_depmod(root: Path, release: str) -> None:
-    process.run(["depmod", f"--basedir={root}", release])
+def _run_inside(root: Path, *argv: str) -> process.Completed:
+    """Run a tool of the unpacked Debian, not of this host: versions match, none is missing."""
+    return process.run(["chroot", str(root), *argv], env={"PYTHONHASHSEED": "0"}, timeout=300)
 
 
 def _remove_excluded(root: Path, patterns: Sequence[str]) -> None:
@@ -187,16 +188,9 @@ def _install_python(root: Path) -> None:
         shutil.copytree(source, target / source.name, ignore=ignore)
     for cache in list((root / "usr/lib").rglob("__pycache__")):
         shutil.rmtree(cache)
-    compiler = "python3 -I -m compileall -q --invalidation-mode=unchecked-hash".split()
-    process.run(
-        ["chroot", str(root), *compiler, "/usr/lib/python3", *_find_stdlib(root)],
-        env={"PYTHONHASHSEED": "0"},
-        timeout=300,
-    )
-
-
-def _find_stdlib(root: Path) -> list[str]:
-    return [f"/usr/lib/{path.name}" for path in sorted((root / "usr/lib").glob("python3.*"))]
+    compiler = ["python3", "-I", "-m", "compileall", "-q", "--invalidation-mode=unchecked-hash"]
+    folders = sorted((root / "usr/lib").glob("python3*"))
+    _run_inside(root, *compiler, *(f"/usr/lib/{folder.name}" for folder in folders))
 
 
 def _write_etc(root: Path, recipe: Recipe) -> None:

@@ -27,19 +27,17 @@ from snf_image_helper.protocol import (
     RunResult,
     TaskEnd,
     TaskStart,
-    clean_text,
     make_cancel_line,
     make_request_line,
     parse_event,
 )
 from snf_image_host.appliance import Appliance
+from snf_image_host.console import Console
 from snf_image_host.jail import Jail, spawn_jailed
 from snf_image_host.vm import AcceleratorName, Vm, VmDisk, make_qemu_argv
 
 log = logging.getLogger(__name__)
 
-_CONSOLE_LIMIT = 64 << 10
-"""Bytes kept of the console's end."""
 _EXIT_TIMEOUT = 10.0
 """Seconds for the VM to power off after its result."""
 
@@ -120,16 +118,16 @@ class Session:
         self,
         request: socket.socket,
         events: socket.socket,
-        console: IO[bytes],
+        output: IO[bytes],
         limits: HelperLimits,
     ) -> None:
         self._request = request
         self._events = events
-        self._console = console
+        self._output = output
+        self.console = Console()
         self._limits = limits
         self._unsent = b""
         self._partial = b""
-        self._tail = b""
         self._doing = "booting"
         self._cancelled = False
         begun = time.monotonic()
@@ -160,7 +158,7 @@ class Session:
         if result is None:
             raise NodeError(
                 f"the helper VM ended early while {self._doing}; its console said last: "
-                f"{self._find_last_line()}"
+                f"{self.console.last_line}"
             )
         return result
 
@@ -175,7 +173,7 @@ class Session:
         count = 0
         with selectors.DefaultSelector() as selector:
             selector.register(self._events, selectors.EVENT_READ)
-            selector.register(self._console, selectors.EVENT_READ)
+            selector.register(self._output, selectors.EVENT_READ)
             while selector.get_map():
                 self._check_deadlines()
                 self._send()
@@ -183,8 +181,8 @@ class Session:
                     data = os.read(key.fd, 65536)
                     if not data:
                         selector.unregister(key.fileobj)
-                    elif key.fileobj is self._console:
-                        self._keep_console(data)
+                    elif key.fileobj is self._output:
+                        self.console.keep(data)
                     else:
                         for line in self._split_lines(data):
                             count += 1
@@ -211,16 +209,6 @@ class Session:
         if len(self._partial) > EVENT_LIMIT:
             raise NodeError("the helper VM sent a line that is too long")
         return lines
-
-    def _keep_console(self, data: bytes) -> None:
-        self._tail = (self._tail + data)[-_CONSOLE_LIMIT:]
-        if log.isEnabledFor(logging.DEBUG):
-            for line in data.decode("utf-8", "replace").splitlines():
-                log.debug("console: %s", clean_text(line))
-
-    def _find_last_line(self) -> str:
-        lines = (clean_text(line) for line in self._tail.decode("utf-8", "replace").splitlines())
-        return next((line for line in reversed(list(lines)) if line), "nothing")
 
     def _require_version(self, ready: Ready) -> None:
         if ready.version != VERSION:
