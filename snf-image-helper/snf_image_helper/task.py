@@ -28,14 +28,14 @@ class TaskFailed(Exception):
 class Context:
     """What the tasks of one run share. `guest` is there while the image is mounted.
 
-    warn: sends a warning to the host.
+    warn: sends a warning to the host. mounted: mount points in the order of mounting, the
+    root first.
     """
 
     request: Request
     disks: Sequence[Disk]
     warn: Callable[[str], None]
     guest: Guest | None = None
-    root_partition: str = ""
     mounted: list[str] = field(default_factory=list)
 
 
@@ -76,6 +76,11 @@ FALSE_WORDS = frozenset({"no", "false", "off", "0", "unset", ""})
 def read_flag(properties: Mapping[str, str], name: str) -> bool:
     """A yes/no property: the usual words; anything else that is not empty means yes."""
     return properties.get(name, "").strip().lower() not in FALSE_WORDS
+
+
+def find_users(properties: Mapping[str, str]) -> list[str]:
+    """The users that get the password and the keys."""
+    return properties.get("USERS", "").split() or ["root"]
 
 
 def find_exclusion(task: Task, properties: Mapping[str, str]) -> str | None:
