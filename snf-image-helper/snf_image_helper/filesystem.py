@@ -130,13 +130,17 @@ def parse_superblock(text: str) -> Superblock:
 def mount(device: str, target: str, options: Sequence[str] = ()) -> None:
     """Mount a file system of the table; devices, set-user-id and execution are always off.
 
-    Raises TaskFailed when the device holds none, CommandError when it can't be mounted.
+    Raises TaskFailed when the device holds none, or one that can't be mounted.
     """
     found = read_superblock(device).type
     if found not in FILE_SYSTEMS:
         raise TaskFailed(f"{device} holds {found or 'nothing known'}, which can't be mounted")
     argv = ["mount", "--types", FILE_SYSTEMS[found].driver]
-    process.run([*argv, "--options", ",".join((*_SAFE, *options)), device, target])
+    try:
+        process.run([*argv, "--options", ",".join((*_SAFE, *options)), device, target])
+    except CommandError as error:
+        first = error.output.strip().partition("\n")[0].removeprefix(f"mount: {target}: ")
+        raise TaskFailed(f"{found} can't be mounted: {first}") from None
 
 
 def unmount(target: str) -> None:

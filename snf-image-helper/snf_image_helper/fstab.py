@@ -45,7 +45,7 @@ def parse_fstab(text: str) -> list[Entry]:
 
 
 def _parse(row: list[str]) -> Entry:
-    source, target, kind, options, *_ = (*row, "auto", "defaults")[: max(4, len(row))]
+    source, target, kind, options = [*row, *("auto", "defaults")[max(0, len(row) - 2) :]][:4]
     return Entry(_unquote(source), _unescape(target), kind, tuple(options.split(",")))
 
 

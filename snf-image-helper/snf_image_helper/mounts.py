@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from snf_ganeti.errors import CommandError
 from snf_image_helper import fstab
 from snf_image_helper.disk import Disk, find_partitions, parse_device
 from snf_image_helper.filesystem import (
@@ -89,8 +88,8 @@ def find_root(devices: Sequence[Device], property_value: str) -> tuple[Device, t
     for device in (device for device in first if device.may_be_root):
         try:
             options = _find_subvolume(device)
-        except CommandError as error:
-            reasons.append(f"{_name(device)} can't be mounted: {error}")
+        except TaskFailed as error:
+            reasons.append(f"{_name(device)}: {error}")
             continue
         if options is not None:
             return device, options
@@ -119,7 +118,7 @@ def _find_subvolume(device: Device) -> tuple[str, ...] | None:
             with mounted(device.path, options) as target, _opened(target) as tree:
                 if _MARKS & set(tree.list_dir("/etc")):
                     return options
-        except CommandError:
+        except TaskFailed:  # also of a subvolume that is not there
             if not options:
                 raise
         except TreeError:  # an /etc that is none
@@ -148,7 +147,7 @@ def mount_image(context: Context) -> None:
     for entry in sorted(entries, key=lambda entry: entry.target.rstrip("/").count("/")):
         try:
             _mount_entry(context, tree, devices, entry)
-        except (TaskFailed, TreeError, CommandError) as error:
+        except (TaskFailed, TreeError) as error:
             reason = f"{entry.target} of the guest's fstab ({entry.source}): {error}"
             if not entry.may_be_missing:
                 tree.close()

@@ -53,7 +53,7 @@ class PartitionTable:
         """The partition that ends last on the disk; an extended one is only a container."""
         containers = _EXTENDED if self.label == "dos" else frozenset()
         real = [entry for entry in self.entries if entry.type not in containers]
-        return max(real, key=lambda entry: entry.end, default=None)
+        return max(real, key=lambda entry: entry.end) if real else None
 
     def without(self, swap: "Swap | None") -> "PartitionTable":
         """The table as it is without a swap partition."""
@@ -136,13 +136,18 @@ def plan_growth(table: PartitionTable, disk_size: int, swap: Swap | None = None)
         end = added.start - (grain if swap.number > 4 and inside else 0)
         if end < last.end:
             raise TaskFailed(f"{swap.size} MiB of swap do not fit behind partition {last.number}")
-    grown = {last.number: replace(last, size=max(last.size, end - last.start))}
+    grown = {last.number: _stretch(last, end, grain)}
     if extended is not None and inside:
         inner = disk_end if swap is not None and swap.number > 4 else end
-        size = max(extended.size, inner - extended.start)
-        grown[extended.number] = replace(extended, size=size)
+        grown[extended.number] = _stretch(extended, inner, grain)
     entries = [grown.get(entry.number, entry) for entry in table.entries]
     return replace(table, entries=(*entries, added) if swap is not None else tuple(entries))
+
+
+def _stretch(entry: Entry, end: int, grain: int) -> Entry:
+    """The entry with a new end. sfdisk does not see free space of less than a grain between
+    aligned sectors, so less than two stay unused."""
+    return entry if end < entry.end + 2 * grain else replace(entry, size=end - entry.start)
 
 
 def make_scripts(

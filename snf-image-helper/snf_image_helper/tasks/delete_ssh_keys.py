@@ -34,8 +34,8 @@ def run(context: Context) -> None:
         raise Skip("the image has no SSH server")
     for kind, (private, public) in pairs.items():
         path = f"{_FOLDER}/ssh_host_{kind}_key"
-        tree.write_bytes(path, private, mode=0o600, uid=0, gid=0)
-        tree.write_bytes(f"{path}.pub", public, mode=0o644, uid=0, gid=0)
+        tree.write_bytes(path, private, mode=0o600)
+        tree.write_bytes(f"{path}.pub", public, mode=0o644)
 
 
 def find_kinds(files: list[str]) -> tuple[str, ...]:
@@ -49,7 +49,7 @@ def make_argv(kind: str, hostname: str, path: str) -> list[str]:
 
 
 def _make_pair(kind: str, hostname: str) -> tuple[bytes, bytes]:
-    with tempfile.TemporaryDirectory(dir="/run") as folder:  # memory: no key stays on a disk
+    with tempfile.TemporaryDirectory() as folder:  # in memory, as all of the helper is
         path = Path(folder) / "key"
         process.run(make_argv(kind, hostname, str(path)))
         return path.read_bytes(), path.with_suffix(".pub").read_bytes()
