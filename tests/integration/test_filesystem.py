@@ -152,6 +152,8 @@ def test_what_fstab_lists_is_mounted_where_it_says(
         "server:/x /x nfs defaults 0 0\n"
         "LABEL=usb /media/usb ext4 noauto 0 0\n",
     )
+    with mounted(root) as place:
+        Path(place, "srv").mkdir()
     with mounted(by_name) as place:  # a way out, if it were resolved by the helper's own root
         Path(place, "lib").mkdir()
         Path(place, "lib/link").symlink_to("/srv")
