@@ -56,6 +56,7 @@ def _make_nic(metric: int, nic: Nic) -> dict[str, Any]:
         definition["dhcp4-overrides"] = {"route-metric": metric}
     if nic.ipv6 in ("dhcp", "slaac_dhcp"):
         definition["dhcp6"] = True
+        definition["dhcp6-overrides"] = {"route-metric": metric}  # must be the same as IPv4's
     advertisements = accepts_advertisements(nic)
     if advertisements is not None:
         definition["accept-ra"] = advertisements

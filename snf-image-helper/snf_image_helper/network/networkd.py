@@ -90,18 +90,24 @@ def _make(metric: int, nic: Nic) -> list[Section]:
     if nic.ipv4 == "dhcp":
         # The server knows the NIC by nothing else than its MAC.
         sections.append(("DHCPv4", ["ClientIdentifier=mac", f"RouteMetric={metric}"]))
-    if nic.ipv6 in _ADVERTISED:
-        sections += _ADVERTISED[nic.ipv6]
-    return sections
+    return sections + _make_autoconfiguration(metric, nic)
 
 
-_ADVERTISED: dict[Address | str | None, list[Section]] = {
-    "slaac": [("IPv6AcceptRA", ["DHCPv6Client=no"])],
-    "slaac_dhcp": [("DHCPv6", ["UseAddress=no"])],
-    "dhcp": [("DHCPv6", ["WithoutRA=solicit"]), ("IPv6AcceptRA", ["DHCPv6Client=always"])],
+def _make_autoconfiguration(metric: int, nic: Nic) -> list[Section]:
+    """slaac: whatever the router's flags say. slaac_dhcp: DHCPv6 when they ask for it, and
+    not for an address. dhcp: whatever they say, and also without a router."""
+    if nic.ipv6 is None or isinstance(nic.ipv6, Address):
+        return []
+    client, *options = _DHCPV6[nic.ipv6]
+    advertisements = ("IPv6AcceptRA", [f"DHCPv6Client={client}", f"RouteMetric={metric}"])
+    return [advertisements, ("DHCPv6", options)] if options else [advertisements]
+
+
+_DHCPV6 = {
+    "slaac": ("no",),
+    "slaac_dhcp": ("yes", "UseAddress=no"),
+    "dhcp": ("always", "WithoutRA=solicit"),
 }
-"""slaac: whatever the router's flags say. slaac_dhcp: when they ask for it, and not for an
-address. dhcp: whatever they say, and also without a router."""
 
 
 def _make_network(nic: Nic) -> list[str]:
