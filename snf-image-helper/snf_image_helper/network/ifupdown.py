@@ -107,8 +107,9 @@ def _make_ipv6(nic: Nic, metric: int, client: str) -> list[str]:
         return [*_make_static(nic.ipv6, metric), *advertisements]
     if client == "dhcpcd" and nic.ipv4 == "dhcp":
         return []  # it does IPv6 as well, and a second one would be in its way
-    if client == "dhcpcd" and nic.ipv6 in ("dhcp", "slaac_dhcp"):
-        return ["manual", "up dhcpcd --ipv6only $IFACE", "down dhcpcd --ipv6only --exit $IFACE"]
+    if client == "dhcpcd" and nic.ipv6 in _DHCPCD:
+        run = f"dhcpcd --ipv6only {_DHCPCD[nic.ipv6]} $IFACE"
+        return ["manual", f"up {run}", "down dhcpcd --ipv6only --exit $IFACE"]
     return list(_IPV6[nic.ipv6])
 
 
@@ -118,6 +119,8 @@ _IPV6: dict[str | None, tuple[str, ...]] = {
     "slaac_dhcp": ("auto", "privext 0", "dhcp 1"),
     "dhcp": ("dhcp", "accept_ra 2"),
 }
+# dhcpcd takes only a lease for an end, and would hold up the boot until its time is over.
+_DHCPCD: dict[str | None, str] = {"slaac_dhcp": "--background", "dhcp": "--waitip=6"}
 
 
 def _make_static(address: Address, metric: int) -> list[str]:
