@@ -2,7 +2,8 @@
 
 Each finds a NIC by its MAC: names differ between the helper, the guest's first boot and
 its later ones. A family of a NIC of which nothing is known stays at the guest's default,
-and a NIC without any is left alone. Nothing is known of DNS: resolv.conf stays the image's.
+and so does a NIC of which nothing is known at all: most leave it down, NetworkManager tries
+DHCP. Nothing is known of DNS: resolv.conf stays the image's.
 """
 
 import ipaddress

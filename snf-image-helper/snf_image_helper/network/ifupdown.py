@@ -148,13 +148,11 @@ def drop_nics(text: str, logical: Collection[str] = ()) -> str:
             dropping = any(_is_nic(name) or name in logical for name in words[1:2])
             kept += [] if dropping else [line]
         elif _LIST.fullmatch(words[0]):
-            dropping = False
             names = [name for name in words[1:] if not _is_nic(name)]
             if len(names) < len(words) - 1:
                 line = f"{words[0]} {' '.join(names)}\n"
             kept += [line] if names else []
         elif _OTHER.fullmatch(words[0]) or not dropping:
-            dropping = False
             kept.append(line)
     return "".join(kept)
 

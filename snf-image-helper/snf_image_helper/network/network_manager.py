@@ -66,14 +66,14 @@ def _make_ipv4(nic: Nic, metric: int) -> list[str]:
 
 
 def _make_ipv6(nic: Nic, metric: int) -> list[str]:
-    """The flags of the router decide on DHCPv6 in all modes that take advertisements."""
+    """The flags of the router decide on DHCPv6: its method `dhcp` would take no routes."""
     if isinstance(nic.ipv6, Address) and accepts_advertisements(nic) is False:
         return _make_static(nic.ipv6, metric)
     # Addresses are made of the MAC: the only ones a network can know beforehand.
     lines = ["addr-gen-mode=0", "ip6-privacy=0"]
     if isinstance(nic.ipv6, Address):
         lines.append(f"address1={nic.ipv6.address}/{nic.ipv6.prefix}")
-    return ["method=dhcp" if nic.ipv6 == "dhcp" else "method=auto", *lines]
+    return ["method=auto", *lines]
 
 
 def _make_static(address: Address, metric: int) -> list[str]:

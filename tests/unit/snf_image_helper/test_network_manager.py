@@ -26,8 +26,8 @@ FIRST: dict[str, tuple[Section, Section]] = {
     "static6, link-local gateway": (OFF, STATIC6 | ROUTE6 | {"gateway": "fe80::1"}),
     "slaac": (OFF, AUTO),
     "slaac_dhcp": (OFF, AUTO),
-    "dhcp6": (OFF, AUTO | {"method": "dhcp"}),
-    "dual": (DHCP4, AUTO | {"method": "dhcp"}),
+    "dhcp6": (OFF, AUTO),
+    "dual": (DHCP4, AUTO),
     "dual static": (STATIC4 | ROUTE4, STATIC6 | ROUTE6),
     "routed": (
         STATIC4 | ROUTE4 | {"address1": "192.0.2.5/32", "gateway": "10.0.0.1"},
