@@ -80,8 +80,8 @@ class Machine:
         def has_booted() -> bool:
             marked = processes.find_marked(self.folder)
             if not marked:
-                reason = path.read_text(errors="replace").strip().splitlines()[-1:]
-                raise NodeError(f"{self.hostname} did not start: {''.join(reason)}")
+                said = path.read_text(errors="replace") or "it said nothing"
+                raise NodeError(f"{self.hostname} did not start: {said}")
             return any(each.is_init and each.name == _INIT for each in marked)
 
         wait_for(f"the start of {self.hostname}", has_booted, _BOOT_SECONDS)

@@ -1,0 +1,38 @@
+"""Real services for the tests of this folder, started once and gone at the end of the run."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from testbed.bed import Bed, open_bed
+from testbed.ganeti import Cluster, create_cluster
+from testbed.machine import Bind
+from testbed.roots import BUILD
+
+HELPER = BUILD / "helper"
+IMAGES = BUILD / "images"
+BINDS = (Bind(HELPER, "/var/lib/snf-image/helper", writable=True), Bind(IMAGES, "/srv/images"))
+
+
+@pytest.fixture(scope="session")
+def root() -> None:
+    """Namespaces and mounts are made by root; without it a test fails, and says why."""
+    if os.geteuid() != 0:
+        pytest.fail("this test needs root: sudo make test", pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def bed(root: None) -> Iterator[Bed]:
+    """A bed whose machines have the packages of build/deb installed."""
+    for folder in (HELPER, IMAGES):
+        folder.mkdir(parents=True, exist_ok=True)
+    debs = sorted((BUILD / "deb").glob("*.deb"))
+    with open_bed(f"test-{os.getpid()}", debs=debs, binds=BINDS) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def cluster(bed: Bed) -> Cluster:
+    """A Ganeti cluster of one node; see `testbed.ganeti`."""
+    return create_cluster(bed)

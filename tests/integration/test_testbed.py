@@ -1,0 +1,238 @@
+"""The test bed itself: what starts, what ends, what a killed run leaves. Needs root."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from snf_ganeti.errors import LockError, NodeError
+from testbed import leftovers, processes
+from testbed.bed import BEDS, Bed, close_bed, find_bed, open_bed
+from testbed.deadline import wait_for
+from testbed.dhcp import serve_dhcp
+from testbed.ganeti import Cluster
+from testbed.machine import Machine
+from testbed.roots import build_base, build_layers
+from testbed.wire import ADDRESS
+
+pytestmark = pytest.mark.usefixtures("root")
+
+INSTANCE = "counter"
+CONTROL = f"/run/ganeti/kvm-hypervisor/ctrl/{INSTANCE}"
+# xor ax,ax; mov dx,0x3f8; next: out dx,al; inc ax; mov cx,0; loop $; jmp next
+COUNTER = bytes.fromhex("31c0 baf803 ee 40 b90000 e2fe ebf7").ljust(510, b"\0") + b"\x55\xaa"
+BLANK_OS = {
+    "ganeti_api_version": "20\n",
+    "parameters.list": "",
+    **dict.fromkeys(("create", "import", "export", "rename", "verify"), "#!/bin/sh\nexit 0\n"),
+}
+OWNER = """
+import sys, time
+from testbed.bed import open_bed
+with open_bed(sys.argv[1]) as bed:
+    bed.power_on_node(1)
+    print("up", flush=True)
+    time.sleep(600)
+"""
+
+
+def name_bed(what: str) -> str:
+    return f"{what}-{os.getpid()}"
+
+
+def read_namespaces(machine: Machine) -> set[str]:
+    links = (Path(f"/proc/{machine.pid}/ns/{kind}").readlink() for kind in ("pid", "net", "mnt"))
+    return {str(link) for link in links}
+
+
+def find_in_namespaces(namespaces: set[str]) -> list[str]:
+    """Every process that is in one of these namespaces; what is dead but not yet reaped is not."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            inside = any(str(link.readlink()) in namespaces for link in (process / "ns").iterdir())
+            if inside and "State:\tZ" not in (process / "status").read_text():
+                found.append(f"{process.name} {(process / 'comm').read_text().strip()}")
+    return found
+
+
+def list_mounts() -> list[str]:
+    return Path("/proc/self/mountinfo").read_text().splitlines()
+
+
+@pytest.fixture
+def instance(cluster: Cluster) -> Iterator[str]:
+    """An instance with a NIC on the wire, whose disk counts on the serial port; it is off."""
+    for name, content in BLANK_OS.items():
+        cluster.node.write(f"/usr/share/ganeti/os/blank/{name}", content, mode=0o755)
+    cluster.add_instance(
+        INSTANCE,
+        *("--os-type=blank", "--disk-template=file", "--disk=0:size=16M", "--no-start"),
+        "--net=0:ip=10.78.0.51,network=testnet",
+    )
+    yield INSTANCE
+    cluster.remove_instance(INSTANCE)
+
+
+def test_cluster_verifies(cluster: Cluster) -> None:
+    assert "ERROR" not in cluster.verify()
+    assert cluster.run("gnt-cluster", "getmaster").strip() == cluster.node.hostname
+
+
+def test_instance_runs_from_its_disk_without_kvm(cluster: Cluster, instance: str) -> None:
+    node = cluster.node
+    listed = json.loads(node.run("cat", "/var/lib/ganeti/config.data").text)
+    (disk,) = listed["disks"].values()
+    path = disk["logical_id"][1]
+    node.run("dd", f"of={path}", "conv=notrunc", stdin=COUNTER)
+    cluster.run("gnt-instance", "start", instance)
+
+    serial = ("timeout", "10", "socat", "-u", f"UNIX-CONNECT:{CONTROL}.serial", "-")
+    counted = node.run("sh", "-c", f"{' '.join(serial)} | head --bytes=8").stdout
+    assert counted == bytes((counted[0] + index) % 256 for index in range(8))
+    monitor = ("socat", "-t2", "-", f"UNIX-CONNECT:{CONTROL}.monitor")
+    assert "kvm support: disabled" in node.run(*monitor, stdin=b"info kvm\n").text
+
+
+def test_instance_reaches_the_wire_through_its_nic(cluster: Cluster, instance: str) -> None:
+    """The ROM of the NIC asks for an address, dnsmasq tells who asked."""
+    with serve_dhcp(cluster.bed.wire) as dhcp:
+        cluster.run(
+            *("gnt-instance", "start", "--hypervisor-parameters=boot_order=network", instance)
+        )
+        (lease,) = wait_for("a lease", dhcp.read_leases, 60)
+        listed = cluster.run(
+            *("gnt-instance", "list", "--no-headers", "--output=nic.mac/0", instance)
+        )
+        assert lease.mac == listed.strip()
+        assert cluster.bed.wire.find_port(lease.mac) == "v-node1"
+
+
+def test_wire_is_reached_from_this_process_and_from_nodes(cluster: Cluster) -> None:
+    wire, node = cluster.bed.wire, cluster.node
+    with wire.connect("10.78.0.11", 22) as connection:
+        assert connection.recv(4) == b"SSH-"
+    with wire.listen() as server:
+        port = server.getsockname()[1]
+        node.run("sh", "-c", f"echo hello | socat -u - TCP:{ADDRESS}:{port}")
+        accepted, (peer, _) = server.accept()
+        with accepted:
+            assert (accepted.recv(6), peer) == (b"hello\n", "10.78.0.11")
+
+
+def test_wire_has_no_way_out(bed: Bed) -> None:
+    with pytest.raises(OSError, match="unreachable"):
+        bed.wire.connect("192.0.2.1", 80, timeout=2)
+
+
+def test_no_kvm_in_a_machine(cluster: Cluster) -> None:
+    assert cluster.node.run("test", "-e", "/dev/kvm", ok=(0, 1)).status == 1
+
+
+def test_nothing_is_left_after_the_block() -> None:
+    before, name = list_mounts(), name_bed("ends")
+    with open_bed(name) as bed:
+        node = bed.power_on_node(1)
+        with node.spawn("sleep", "600", output=bed.folder / "log"):
+            pass
+        node.run("sh", "-c", "setsid --fork sleep 600 >/dev/null 2>&1")
+        namespaces = read_namespaces(node) | read_namespaces(bed.wire.machine)
+        assert len(find_in_namespaces(namespaces)) > 2
+    assert find_in_namespaces(namespaces) == []
+    assert list_mounts() == before
+    assert list(BEDS.glob(f"{name}*")) == []
+
+
+def test_killed_run_is_swept_by_the_next() -> None:
+    name = name_bed("killed")
+    with subprocess.Popen(
+        [sys.executable, "-c", OWNER, name],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": ":".join(filter(None, sys.path))},
+    ) as owner:
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == b"up\n"
+        folder = BEDS / name
+        marked = processes.find_marked(folder)
+        namespaces = read_namespaces(Machine("node1", folder / "node1", ()))
+        assert leftovers.sweep(BEDS) == []  # its owner lives
+        with pytest.raises(LockError), leftovers.own(folder):
+            pass
+        owner.send_signal(signal.SIGKILL)
+    assert processes.find_marked(folder) == marked
+    assert find_in_namespaces(namespaces)
+
+    with open_bed(name_bed("next")):
+        assert find_in_namespaces(namespaces) == []
+        assert not folder.exists()
+
+
+def test_kept_bed_is_found_and_closed_by_name() -> None:
+    name = name_bed("kept")
+    with open_bed(name, keep=True) as bed:
+        bed.power_on_node(1)
+    try:
+        assert leftovers.sweep(BEDS) == []
+        assert find_bed(name) == bed
+        assert find_bed(name).node(1).run("hostname").text == "node1.bed.test\n"
+        with pytest.raises(NodeError, match="is up already"), open_bed(name):
+            pass
+    finally:
+        close_bed(name)
+    assert processes.find_marked(BEDS / name) == []
+    with pytest.raises(NodeError, match="no bed"):
+        find_bed(name)
+
+
+def test_power_cut_keeps_the_disk(bed: Bed) -> None:
+    node = bed.power_on_node(2)
+    try:
+        node.write("/etc/kept", "on disk")
+        node.write("/run/lost", "in memory")
+        node.power_off()
+        assert not node.is_on
+        bed.power_on_node(2)
+        assert node.read("/etc/kept") == b"on disk"
+        assert node.run("test", "-e", "/run/lost", ok=(0, 1)).status == 1
+    finally:
+        node.power_off()
+
+
+def test_machine_that_cannot_boot_says_why(tmp_path: Path) -> None:
+    machine = Machine("broken", tmp_path / "broken", (tmp_path / "nothing",))
+    with pytest.raises(NodeError, match=r"^broken did not start: mount: .*/broken/root"):
+        machine.power_on()
+    assert processes.find_marked(tmp_path) == []
+
+
+def test_layer_has_the_packages_and_what_they_depend_on(tmp_path: Path) -> None:
+    control = tmp_path / "tree/DEBIAN/control"
+    control.parent.mkdir(parents=True)
+    fields = ("Package: trivial", "Version: 1", "Architecture: all", "Depends: tree")
+    about = ("Maintainer: Nobody <nobody@example.org>", "Description: nothing but a dependency")
+    control.write_text("".join(f"{line}\n" for line in (*fields, *about)))
+    deb = tmp_path / "trivial_1_all.deb"
+    epoch = {**os.environ, "SOURCE_DATE_EPOCH": "0"}
+    subprocess.run(["dpkg-deb", "--build", tmp_path / "tree", deb], check=True, env=epoch)
+
+    base = build_base("bookworm")
+    layers = build_layers(base, [deb])
+    assert layers == build_layers(base, [deb])
+    with open_bed(name_bed("layer"), debs=[deb]) as bed:
+        node = bed.power_on_node(1)
+        assert node.run("dpkg-query", "--show", "trivial").text == "trivial\t1\n"
+        node.run("tree", "--version")
+
+
+def test_build_machine_has_this_machines_network(bed: Bed) -> None:
+    with bed.build_machine("builder").powered() as machine:
+        assert (
+            Path(f"/proc/{machine.pid}/ns/net").readlink() == Path("/proc/self/ns/net").readlink()
+        )
+        assert machine.read("/etc/resolv.conf") == Path("/etc/resolv.conf").read_bytes()
