@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -171,6 +172,16 @@ def test_killed_run_is_swept_by_the_next() -> None:
     with open_bed(name_bed("next")):
         assert find_in_namespaces(namespaces) == []
         assert not folder.exists()
+
+
+def test_bed_is_swept_though_its_files_are_gone() -> None:
+    name = name_bed("removed")
+    with open_bed(name, keep=True) as bed:
+        namespaces = read_namespaces(bed.wire.machine)
+    shutil.rmtree(bed.folder)
+    bed.folder.with_suffix(".lock").unlink()
+    assert leftovers.sweep(BEDS) == [name]
+    assert find_in_namespaces(namespaces) == []
 
 
 def test_kept_bed_is_found_and_closed_by_name() -> None:

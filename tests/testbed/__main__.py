@@ -12,8 +12,8 @@ from testbed.namespaces import make_enter_argv
 def main() -> int:
     arguments = _make_parser().parse_args()
     if arguments.verb == "list":
-        for folder in sorted(BEDS.glob("*/")):
-            print(folder.name, "up" if leftovers.is_kept(folder) else "owned by a run, or dead")
+        for name in leftovers.find_names(BEDS):
+            print(name, "up" if leftovers.is_kept(BEDS / name) else "owned by a run, or dead")
     elif arguments.verb == "down":
         close_bed(arguments.bed)
     else:

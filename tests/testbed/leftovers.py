@@ -30,19 +30,26 @@ def own(folder: Path) -> Iterator[None]:
         finally:
             if not folder.exists():
                 with _gate(folder.parent):
-                    _find_lock(folder).unlink()
+                    _find_lock(folder).unlink(missing_ok=True)
 
 
 def sweep(beds: Path) -> list[str]:
     """Remove every dead bed: its processes and its folder. Gives their names."""
     swept = []
-    for lock in sorted(beds.glob(f"*{_SUFFIX}")):
-        folder = lock.with_suffix("")
-        if not is_kept(folder):
-            with contextlib.suppress(LockError), own(folder):
-                remove(folder)
-                swept.append(folder.name)
+    for name in find_names(beds):
+        if not is_kept(beds / name):
+            with contextlib.suppress(LockError), own(beds / name):
+                remove(beds / name)
+                swept.append(name)
     return swept
+
+
+def find_names(beds: Path) -> list[str]:
+    """Beds that have a lock, a folder or processes: their files may be gone, as by `rm`."""
+    locks = {path.stem for path in beds.glob(f"[!.]*{_SUFFIX}")}
+    folders = {path.name for path in beds.glob("*/")}
+    running = {each.folder.relative_to(beds).parts[0] for each in processes.find_marked(beds)}
+    return sorted(locks | folders | running)
 
 
 def is_kept(folder: Path) -> bool:

@@ -22,6 +22,7 @@ _KILL_SECONDS = 20.0
 class Marked:
     """A process that carries a mark. is_init: it is PID 1 of a namespace below ours."""
 
+    folder: Path
     pid: int
     name: str
     is_init: bool
@@ -34,13 +35,13 @@ def make_mark(folder: Path) -> dict[str, str]:
 
 def find_marked(folder: Path) -> list[Marked]:
     """The living processes marked with `folder` or with a folder below it."""
-    mark = f"{_MARK}={folder}".encode()
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             with contextlib.suppress(OSError):  # it ended meanwhile
-                if _is_below(mark, (entry / "environ").read_bytes()):
-                    found.append(_read_marked(entry))
+                marked = _parse_mark((entry / "environ").read_bytes())
+                if marked is not None and marked.is_relative_to(folder):
+                    found.append(_read_marked(entry, marked))
     return found
 
 
@@ -63,15 +64,16 @@ def kill_marked(folder: Path) -> None:
                         raise DeadlineError(f"the end of process {each.pid}", _KILL_SECONDS)
 
 
-def _is_below(mark: bytes, environ: bytes) -> bool:
-    variables = environ.split(b"\0")
-    return any(each == mark or each.startswith(mark + b"/") for each in variables)
+def _parse_mark(environ: bytes) -> Path | None:
+    prefix = f"{_MARK}=".encode()
+    values = (each for each in environ.split(b"\0") if each.startswith(prefix))
+    return next((Path(os.fsdecode(each.removeprefix(prefix))) for each in values), None)
 
 
-def _read_marked(entry: Path) -> Marked:
+def _read_marked(entry: Path, folder: Path) -> Marked:
     ids = _read_ids(entry)
     name = (entry / "comm").read_text().strip()
-    return Marked(int(entry.name), name, len(ids) > 1 and ids[-1] == 1)
+    return Marked(folder, int(entry.name), name, len(ids) > 1 and ids[-1] == 1)
 
 
 def _read_ids(entry: Path) -> list[int]:
