@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from snf_ganeti.errors import LockError, NodeError
+from snf_ganeti.errors import DeadlineError, LockError, NodeError
 from testbed import leftovers, processes
 from testbed.bed import BEDS, Bed, close_bed, find_bed, open_bed
 from testbed.deadline import wait_for
@@ -20,6 +20,7 @@ from testbed.dhcp import serve_dhcp
 from testbed.ganeti import Cluster
 from testbed.machine import Machine
 from testbed.roots import build_base, build_layers
+from testbed.ssh import Host, log_in
 from testbed.wire import ADDRESS
 
 pytestmark = pytest.mark.usefixtures("root")
@@ -125,6 +126,26 @@ def test_wire_is_reached_from_this_process_and_from_nodes(cluster: Cluster) -> N
         accepted, (peer, _) = server.accept()
         with accepted:
             assert (accepted.recv(6), peer) == (b"hello\n", "10.78.0.11")
+
+
+def test_login_over_the_wire(cluster: Cluster, tmp_path: Path) -> None:
+    node, host = cluster.node, Host("10.78.0.11", key=tmp_path / "key")
+    keygen = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "key")]
+    subprocess.run(keygen, check=True)
+    with (
+        pytest.raises(DeadlineError, match=r"root@10\.78\.0\.11 .*Authentication"),
+        log_in(cluster.bed.wire, host, 0),
+    ):
+        pass
+
+    public = (tmp_path / "key.pub").read_bytes()
+    node.run("tee", "--append", "/root/.ssh/authorized_keys", stdin=public)
+    with log_in(cluster.bed.wire, host, 20) as login:
+        assert login.run("hostname --fqdn") == f"{node.hostname}\n"
+        shown = f"{login.host_key.kind} {login.host_key.key}"
+        assert shown in node.run("sh", "-c", "cat /etc/ssh/ssh_host_*_key.pub").text
+        with pytest.raises(NodeError, match=r"`false` failed \(1\)"):
+            login.run("false")
 
 
 def test_wire_has_no_way_out(bed: Bed) -> None:
