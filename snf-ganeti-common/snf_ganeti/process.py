@@ -7,6 +7,7 @@ descriptor that was not named. A secret goes in by `stdin` or a descriptor, neve
 import contextlib
 import logging
 import os
+import select
 import selectors
 import shlex
 import signal
@@ -57,6 +58,7 @@ def run(
     timeout: seconds; env: added to ENVIRONMENT; limit: bytes kept of each output.
     Raises CommandError (a status not in `ok`), DeadlineError, NodeError (not installed).
     """
+    deadline = time.monotonic() + timeout
     with spawn(
         argv,
         stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
@@ -65,8 +67,11 @@ def run(
         env=env,
         pass_fds=pass_fds,
     ) as child:
-        out, err = _communicate(child, stdin, time.monotonic() + timeout, timeout, limit)
-        status = child.wait()
+        try:
+            out, err = _communicate(child, stdin, deadline, limit)
+            status = child.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            raise DeadlineError(argv[0], timeout) from None
     stderr = err.decode("utf-8", "replace")
     if status not in ok:
         log.debug("failed with %d: %s\n%s", status, shlex.join(argv), stderr)
@@ -86,7 +91,7 @@ def spawn(
     grace: float = 2,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A child that does not outlive the block: at its end the whole session is terminated,
-    and killed after `grace` seconds. Raises NodeError when the program is not installed."""
+    and killed after `grace` seconds. Raises NodeError when the program can't be started."""
     log.debug("run: %s", shlex.join(argv))
     try:
         child = subprocess.Popen(
@@ -100,6 +105,8 @@ def spawn(
         )
     except FileNotFoundError:
         raise NodeError(f"{argv[0]} is not installed") from None
+    except OSError as error:
+        raise NodeError(f"{argv[0]} can't be started: {error.strerror}") from None
     try:
         yield child
     finally:
@@ -111,56 +118,74 @@ def spawn(
 
 
 def end(child: subprocess.Popen[bytes], *, grace: float = 2) -> None:
-    """Terminate a child's session if the child still runs; kill it after `grace` seconds."""
-    if child.poll() is not None:
+    """Terminate a child's whole session; kill what is left `grace` seconds later, or at once
+    when the child itself has ended.
+
+    A child that was waited for is left alone: its number may be another process's by now.
+    """
+    if child.returncode is not None:
         return
-    for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, None)):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(seconds)
-            return
+    _signal_session(child, signal.SIGTERM)
+    _await_exit(child, grace)
+    _signal_session(child, signal.SIGKILL)
+    child.wait()
+
+
+def _signal_session(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, number)
+
+
+def _await_exit(child: subprocess.Popen[bytes], seconds: float) -> None:
+    """Wait without reaping: as long as the child is a zombie its number is nobody else's."""
+    descriptor = os.pidfd_open(child.pid)
+    try:
+        select.select([descriptor], [], [], seconds)
+    finally:
+        os.close(descriptor)
 
 
 def _communicate(
-    child: subprocess.Popen[bytes], stdin: bytes, deadline: float, timeout: float, limit: int
+    child: subprocess.Popen[bytes], stdin: bytes, deadline: float, limit: int
 ) -> tuple[bytes, bytes]:
-    """Feed and drain a child until both outputs are closed, keeping `limit` bytes of each."""
-    kept = {child.stdout: bytearray(), child.stderr: bytearray()}
-    unsent = memoryview(stdin)
+    """Feed and drain a child until its streams are closed, keeping `limit` bytes of each
+    output. Raises TimeoutExpired."""
+    assert child.stdout is not None and child.stderr is not None
+    out, err, unsent = bytearray(), bytearray(), memoryview(stdin)
     with selectors.DefaultSelector() as selector:
-        for stream in kept:
-            assert stream is not None
-            selector.register(stream, selectors.EVENT_READ)
+        selector.register(child.stdout, selectors.EVENT_READ, out)
+        selector.register(child.stderr, selectors.EVENT_READ, err)
         if child.stdin is not None:
             os.set_blocking(child.stdin.fileno(), False)
             selector.register(child.stdin, selectors.EVENT_WRITE)
         while selector.get_map():
             left = deadline - time.monotonic()
             if left <= 0:
-                raise DeadlineError(str(child.args[0]), timeout)  # type: ignore[index]
+                raise subprocess.TimeoutExpired(child.args, left)
             for key, _ in selector.select(left):
-                stream = key.fileobj  # type: ignore[assignment]
-                if stream is child.stdin:
-                    unsent = _feed(child, unsent, selector)
-                    continue
-                data = os.read(key.fd, 65536)
-                if not data:
-                    selector.unregister(key.fileobj)
-                buffer = kept[stream]
-                buffer += data[: max(0, limit - len(buffer))]
-    return bytes(kept[child.stdout]), bytes(kept[child.stderr])
+                if key.fileobj is child.stdin:
+                    unsent = _feed(child.stdin, unsent, selector)
+                else:
+                    _drain(key, limit, selector)
+    return bytes(out), bytes(err)
 
 
-def _feed(
-    child: subprocess.Popen[bytes], unsent: memoryview, selector: selectors.BaseSelector
-) -> memoryview:
-    assert child.stdin is not None
+def _drain(key: selectors.SelectorKey, limit: int, selector: selectors.BaseSelector) -> None:
+    """Read once; what is over the limit is dropped, so that the child never stalls."""
+    data = os.read(key.fd, 65536)
+    if not data:
+        selector.unregister(key.fileobj)
+    kept: bytearray = key.data
+    kept += data[: max(0, limit - len(kept))]
+
+
+def _feed(stream: IO[bytes], unsent: memoryview, selector: selectors.BaseSelector) -> memoryview:
+    """Write once; at the end, or when the child reads no more, close its input."""
     try:
-        unsent = unsent[os.write(child.stdin.fileno(), unsent) :]
+        unsent = unsent[os.write(stream.fileno(), unsent) :]
     except BrokenPipeError:
         unsent = unsent[:0]
     if not unsent:
-        selector.unregister(child.stdin)
-        child.stdin.close()
+        selector.unregister(stream)
+        stream.close()
     return unsent
