@@ -274,10 +274,14 @@ def _take_int(fields: Mapping[str, Any], key: str) -> int:
 
 
 def _take_seconds(fields: Mapping[str, Any], key: str) -> float:
-    value = fields.get(key)
-    if not isinstance(value, int | float) or not math.isfinite(value):
+    value: Any = fields.get(key)
+    try:
+        seconds = float(value) if type(value) in (int, float) else math.nan
+    except OverflowError:  # an integer may have more digits than a float takes
+        seconds = math.inf
+    if not math.isfinite(seconds):
         raise ProtocolError(f"an event whose {key} is not a number")
-    return float(value)
+    return seconds
 
 
 def _take_word(fields: Mapping[str, Any], key: str, words: Sequence[Any]) -> Any:
