@@ -1,6 +1,6 @@
 """The environment that Ganeti gives to an OS script, parsed.
 
-Names and meanings are those of version 20 of Ganeti's OS interface, gnt-os-interface(7),
+Names and meanings are those of version 20 of Ganeti's OS interface, ganeti-os-interface(7),
 and of what Ganeti 3.0 to 3.2 really set. Ganeti is trusted, so a variable that is missing or
 malformed means that something else runs the script, or another version of the interface.
 """
