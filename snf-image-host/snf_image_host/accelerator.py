@@ -17,12 +17,11 @@ from typing import Literal
 from snf_ganeti.lock import lock_file
 from snf_image_host.appliance import Appliance
 from snf_image_host.helper import HelperVm, start_helper
-from snf_image_host.vm import QEMU, AcceleratorName
+from snf_image_host.vm import KVM, QEMU, AcceleratorName
 
 log = logging.getLogger(__name__)
 
 AcceleratorSetting = Literal["auto", "kvm", "tcg"]
-KVM = Path("/dev/kvm")
 _VERDICT = "accelerator.json"
 _PROOF_TIMEOUT = 20.0
 """Seconds in which the helper must answer under KVM; with a sound one it takes two."""

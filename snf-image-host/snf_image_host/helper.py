@@ -33,8 +33,8 @@ from snf_image_helper.protocol import (
 )
 from snf_image_host.appliance import Appliance
 from snf_image_host.console import Console
-from snf_image_host.jail import Jail, spawn_jailed
-from snf_image_host.vm import AcceleratorName, Vm, VmDisk, make_qemu_argv
+from snf_image_host.jail import Confinement, Jail, spawn_jailed
+from snf_image_host.vm import KVM, AcceleratorName, Vm, VmDisk, make_qemu_argv
 
 log = logging.getLogger(__name__)
 
@@ -85,8 +85,8 @@ def run_helper(
 def start_helper(vm: HelperVm, disks: tuple[VmDisk, ...] = ()) -> Iterator["Session"]:
     """The VM, starting; it is gone when the block ends."""
     with contextlib.ExitStack() as stack:
-        request, request_vm = map(stack.enter_context, socket.socketpair())
-        events, events_vm = map(stack.enter_context, socket.socketpair())
+        request, request_vm = (stack.enter_context(end) for end in socket.socketpair())
+        events, events_vm = (stack.enter_context(end) for end in socket.socketpair())
         machine = Vm(
             accelerator=vm.accelerator,
             memory=vm.limits.memory,
@@ -96,10 +96,17 @@ def start_helper(vm: HelperVm, disks: tuple[VmDisk, ...] = ()) -> Iterator["Sess
             events=events_vm.fileno(),
             disks=disks,
         )
+        confinement = Confinement(
+            "machine",
+            address_space=machine.address_space,
+            file_size=None,  # a disk may be a regular file
+            devices=(KVM,) if vm.accelerator == "kvm" else (),
+        )
         child = stack.enter_context(
             spawn_jailed(
                 vm.jail,
                 make_qemu_argv(machine),
+                confinement,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 pass_fds=machine.descriptors,

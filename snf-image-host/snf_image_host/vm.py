@@ -10,11 +10,13 @@ virtual CPU gains nothing.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from snf_image_helper.protocol import EVENTS_PORT, REQUEST_PORT
 
 QEMU = "qemu-system-x86_64"
+KVM = Path("/dev/kvm")
 AcceleratorName = Literal["kvm", "tcg"]
 DiskKind = Literal["file", "block", "nbd"]
 

@@ -1,0 +1,168 @@
+"""An unprivileged, confined child process: what reads an image's bytes runs in one.
+
+Its user is one of its own, without groups, capabilities or a way to gain any. It sees an
+almost empty root with the node's programs and libraries, read-only, and nothing else of the
+node: no settings, no data, no other process, no network. It works on the descriptors that it
+inherits, within limits, and dies with whoever started it.
+
+bubblewrap makes the namespaces and loads the filter of system calls; setpriv then gives up
+root for good; prlimit is outermost.
+"""
+
+import contextlib
+import pwd
+import subprocess
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from snf_ganeti import process
+from snf_ganeti.errors import NodeError
+from snf_image_host.syscalls import SyscallProfile, open_filter
+
+_NAMESPACES = ("pid", "net", "ipc", "uts", "cgroup-try")
+_DEVICES = tuple(Path("/dev", name) for name in ("null", "zero", "random", "urandom"))
+_SHARED_LINKS = ("bin", "lib", "lib64", "sbin")
+_SETPRIV_NEEDS = ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP")
+_DESCRIPTORS = 512
+"""Open files at once; QEMU gives up ioeventfd when it gets 64."""
+
+
+@dataclass(frozen=True)
+class Jail:
+    """Who a jailed program is: ids that own nothing on this node."""
+
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True)
+class Confinement:
+    """What one jailed program may take and see.
+
+    address_space: bytes. cpu: seconds. file_size: bytes that a regular file may have where the
+    program writes, or None for no limit. devices: nodes that it opens itself; their groups are
+    its supplementary groups. visible: paths of this node that it sees, read-only.
+    network: it shares the node's network.
+    """
+
+    syscalls: SyscallProfile
+    address_space: int
+    cpu: int | None = None
+    file_size: int | None = 0
+    devices: tuple[Path, ...] = ()
+    visible: tuple[Path, ...] = ()
+    network: bool = False
+
+
+def find_jail(user: str) -> Jail:
+    """The jail of the settings' `helper_user`. Raises NodeError."""
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError:
+        raise NodeError(
+            f"the user {user} does not exist on this node",
+            hint="install the package anew, or set helper_user",
+        ) from None
+    if entry.pw_uid == 0 or entry.pw_gid == 0:
+        raise NodeError(f"the user {user} is root", hint="set helper_user to one without rights")
+    return Jail(entry.pw_uid, entry.pw_gid)
+
+
+@contextlib.contextmanager
+def spawn_jailed(
+    jail: Jail,
+    argv: Sequence[str],
+    confinement: Confinement,
+    *,
+    stdin: int | IO[bytes] = subprocess.DEVNULL,
+    stdout: int | IO[bytes] = subprocess.DEVNULL,
+    stderr: int | IO[bytes] | None = None,
+    env: Mapping[str, str] | None = None,
+    pass_fds: Collection[int] = (),
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A jailed child that does not outlive the block, nor the thread that starts it.
+
+    It is root who calls. Raises NodeError when the jail can't be made.
+    """
+    groups = tuple(sorted({device.stat().st_gid for device in confinement.devices}))
+    with open_filter(confinement.syscalls) as filter_fd:
+        jailed = make_jail_argv(jail, confinement, argv, filter_fd, groups)
+        descriptors = (*pass_fds, filter_fd)
+        with process.spawn(
+            jailed, stdin=stdin, stdout=stdout, stderr=stderr, env=env, pass_fds=descriptors
+        ) as child:
+            yield child
+
+
+def make_jail_argv(
+    jail: Jail,
+    confinement: Confinement,
+    argv: Sequence[str],
+    filter_fd: int,
+    groups: Sequence[int] = (),
+) -> list[str]:
+    """The whole argument list; bubblewrap reads the filter of system calls from `filter_fd`."""
+    return [
+        *_make_limits(confinement),
+        "bwrap",
+        *(f"--unshare-{name}" for name in _NAMESPACES if name != "net" or not confinement.network),
+        *("--hostname", "jail"),
+        "--die-with-parent",
+        "--new-session",
+        *("--cap-drop", "ALL"),
+        *(
+            word
+            for name in ("SETUID", "SETGID", "SETPCAP")
+            for word in ("--cap-add", f"CAP_{name}")
+        ),
+        *_make_root(confinement),
+        *("--chdir", "/"),
+        *("--seccomp", str(filter_fd)),
+        "--",
+        *_make_setpriv(jail, groups),
+        *argv,
+    ]
+
+
+def _make_limits(confinement: Confinement) -> Iterator[str]:
+    yield from (
+        "prlimit",
+        "--core=0",
+        f"--nofile={_DESCRIPTORS}",
+        f"--as={confinement.address_space}",
+    )
+    if confinement.cpu is not None:
+        yield f"--cpu={confinement.cpu}"
+    if confinement.file_size is not None:
+        yield f"--fsize={confinement.file_size}"
+    yield "--"
+
+
+def _make_root(confinement: Confinement) -> Iterator[str]:
+    """Options that put the root file system together; all of it ends up read-only."""
+    yield from ("--ro-bind", "/usr", "/usr")
+    for name in _SHARED_LINKS:
+        yield from ("--symlink", f"usr/{name}", f"/{name}")
+    yield from ("--proc", "/proc")
+    yield from ("--perms", "0755", "--dir", "/dev", "--symlink", "/proc/self/fd", "/dev/fd")
+    for device in (*_DEVICES, *confinement.devices):
+        yield from ("--dev-bind", str(device), str(device))
+    for path in confinement.visible:
+        yield from ("--ro-bind", str(path), str(path))
+    yield from ("--remount-ro", "/")
+
+
+def _make_setpriv(jail: Jail, groups: Sequence[int]) -> list[str]:
+    return [
+        "setpriv",
+        f"--reuid={jail.uid}",
+        f"--regid={jail.gid}",
+        f"--groups={','.join(map(str, groups))}" if groups else "--clear-groups",
+        "--inh-caps=-all",
+        "--ambient-caps=-all",
+        "--bounding-set=-all",
+        "--no-new-privs",
+        "--",
+    ]

@@ -1,0 +1,165 @@
+"""The host's side of a run, against a scripted VM that may lie, stall or vanish."""
+
+import dataclasses
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from snf_ganeti.errors import DeadlineError, NodeError, SnfError
+from snf_image_helper.protocol import (
+    VERSION,
+    Event,
+    Ready,
+    Request,
+    RunResult,
+    TaskEnd,
+    TaskStart,
+    make_event_line,
+    make_request_line,
+    parse_request,
+)
+from snf_image_host.helper import HelperLimits, Session
+
+REQUEST = Request("create", "web.example.org", 1, password="s3cret")
+
+
+class FakeVm:
+    """The far ends of a session, played by a thread."""
+
+    def __init__(self) -> None:
+        self.host_request, self.request = socket.socketpair()
+        self.host_events, self.events = socket.socketpair()
+        output, self.console = os.pipe()
+        self.output = os.fdopen(output, "rb")
+
+    def send(self, *events: Event) -> None:
+        for event in events:
+            self.events.sendall(make_event_line(event, 1.0))
+
+    def read_line(self) -> bytes:
+        return self.request.makefile("rb").readline()
+
+    def power_off(self) -> None:
+        self.events.close()
+        os.close(self.console)
+
+    def session(self, **limits: float) -> Session:
+        bounds = dataclasses.replace(HelperLimits(boot_timeout=5, soft_timeout=5), **limits)
+        return Session(self.host_request, self.host_events, self.output, bounds)
+
+
+@pytest.fixture
+def play() -> Iterator[Callable[[Callable[[FakeVm], None]], FakeVm]]:
+    threads: list[threading.Thread] = []
+
+    def start(script: Callable[[FakeVm], None]) -> FakeVm:
+        vm = FakeVm()
+        threads.append(threading.Thread(target=script, args=(vm,)))
+        threads[-1].start()
+        return vm
+
+    yield start
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+Play = Callable[[Callable[[FakeVm], None]], FakeVm]
+
+
+def converse(vm: FakeVm, **limits: float) -> tuple[RunResult, list[Event]]:
+    events: list[Event] = []
+    result = vm.session(**limits).converse(make_request_line(REQUEST), events.append)
+    return result, events
+
+
+def test_the_request_follows_ready_and_events_are_handed_on(play: Play) -> None:
+    got: list[Request] = []
+
+    def script(vm: FakeVm) -> None:
+        vm.send(Ready(VERSION))
+        got.append(parse_request(vm.read_line()))
+        vm.send(TaskStart("AddSwap"), TaskEnd("AddSwap", "done", "", 0.1), RunResult("ok", ""))
+        vm.power_off()
+
+    result, events = converse(play(script))
+    assert got == [REQUEST]
+    assert result == RunResult("ok", "")
+    assert [type(event) for event in events] == [Ready, TaskStart, TaskEnd, RunResult]
+
+
+def test_a_vm_that_never_answers_meets_the_boot_deadline(play: Play) -> None:
+    with pytest.raises(DeadlineError, match="booting"):
+        converse(play(lambda vm: None), boot_timeout=0.3)
+
+
+def test_a_stuck_task_is_asked_to_stop_before_it_is_given_up(play: Play) -> None:
+    lines: list[bytes] = []
+
+    def script(vm: FakeVm) -> None:
+        vm.send(Ready(VERSION), TaskStart("MountImage"))
+        lines.append(vm.read_line())
+        lines.append(vm.read_line())
+
+    with pytest.raises(DeadlineError, match="task MountImage"):
+        converse(play(script), soft_timeout=0.3, hard_timeout=0.5)
+    assert lines[1] == b'{"type": "cancel"}\n'
+
+
+def test_a_vm_that_dies_is_told_by_its_console(play: Play) -> None:
+    def script(vm: FakeVm) -> None:
+        vm.send(Ready(VERSION), TaskStart("MountImage"))
+        os.write(vm.console, b"mount: bad superblock\r\n[   3.1] Kernel panic\n")
+        vm.power_off()
+
+    with pytest.raises(NodeError, match=r"task MountImage.*mount: bad superblock"):
+        converse(play(script))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"not json\n",
+        b'{"type": "image-helper", "subtype": "surprise"}\n',
+        b'{"type": "image-result", "status": "fine", "reason": ""}\n',
+        b"x" * 40000,
+        b'{"type": "image-helper", "subtype": "task-start", "task": "A"}\n' * 2100,
+    ],
+)
+def test_what_the_protocol_does_not_know_ends_the_run(play: Play, line: bytes) -> None:
+    def script(vm: FakeVm) -> None:
+        try:
+            vm.events.sendall(line)
+            vm.power_off()
+        except BrokenPipeError:
+            pass
+
+    with pytest.raises(SnfError, match="helper VM"):
+        converse(play(script))
+
+
+def test_another_protocol_version_names_the_way_out(play: Play) -> None:
+    with pytest.raises(NodeError, match="build-helper"):
+        converse(play(lambda vm: vm.send(Ready(VERSION + 1))))
+
+
+def test_work_that_is_done_counts_even_if_the_vm_stays(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("snf_image_host.helper._EXIT_TIMEOUT", 0.3)
+    result, _ = converse(play(lambda vm: vm.send(Ready(VERSION), RunResult("ok", ""))))
+    assert result.status == "ok"
+
+
+def test_an_endless_console_is_read_and_forgotten(play: Play) -> None:
+    def script(vm: FakeVm) -> None:
+        vm.send(Ready(VERSION))
+        for _ in range(200):
+            os.write(vm.console, b"spam " * 4096)
+        vm.send(RunResult("ok", ""))
+        vm.power_off()
+
+    assert converse(play(script))[0].status == "ok"

@@ -1,0 +1,74 @@
+"""The jail's argument list; what the kernel makes of it, tests/integration/test_jail.py shows."""
+
+from pathlib import Path
+
+import pytest
+
+from snf_ganeti.errors import NodeError
+from snf_image_host.jail import Confinement, Jail, find_jail, make_jail_argv
+from snf_image_host.syscalls import SyscallProfile, find_names, open_filter
+
+JAIL = Jail(uid=990, gid=991)
+
+
+def make_argv(**changes: object) -> list[str]:
+    confinement = Confinement("decoder", 1 << 30, **changes)  # type: ignore[arg-type]
+    return make_jail_argv(JAIL, confinement, ["xz", "-dc"], filter_fd=7)
+
+
+def test_limits_namespaces_user_and_program_come_in_this_order() -> None:
+    argv = make_argv()
+    assert [argv.index(word) for word in ("prlimit", "bwrap", "setpriv", "xz")] == sorted(
+        argv.index(word) for word in ("prlimit", "bwrap", "setpriv", "xz")
+    )
+    assert argv[-3:] == ["--", "xz", "-dc"]
+
+
+def test_the_node_shows_its_programs_and_nothing_else() -> None:
+    argv = make_argv()
+    binds = [argv[at + 1] for at, word in enumerate(argv) if word == "--ro-bind"]
+    assert binds == ["/usr"]
+    assert not any(word.startswith(("/etc", "/var", "/home", "/root", "/sys")) for word in argv)
+
+
+def test_a_limit_that_is_not_given_is_not_set() -> None:
+    assert "--fsize=0" in make_argv()
+    assert not any(word.startswith(("--fsize", "--cpu")) for word in make_argv(file_size=None))
+    assert "--cpu=60" in make_argv(cpu=60)
+
+
+def test_the_network_is_shared_only_when_asked_for() -> None:
+    assert "--unshare-net" in make_argv()
+    assert "--unshare-net" not in make_argv(network=True)
+
+
+def test_a_device_comes_with_its_group() -> None:
+    confinement = Confinement("machine", 1 << 30, devices=(Path("/dev/kvm"),))
+    argv = make_jail_argv(JAIL, confinement, ["qemu"], filter_fd=7, groups=(108,))
+    assert argv[argv.index("/dev/kvm") - 1] == "--dev-bind"
+    assert "--groups=108" in argv
+    assert "--clear-groups" not in argv
+
+
+def test_root_is_no_user_for_a_jail() -> None:
+    with pytest.raises(NodeError, match="is root"):
+        find_jail("root")
+    with pytest.raises(NodeError, match="does not exist"):
+        find_jail("nobody-has-this-name")
+
+
+@pytest.mark.parametrize("profile", ["decoder", "server"])
+def test_a_decoder_starts_no_process_and_reaches_nothing_of_the_kernel(
+    profile: SyscallProfile,
+) -> None:
+    assert not {"fork", "vfork", "clone", "clone3"} & find_names(profile)
+    assert not find_names("machine") & find_names(profile)
+    assert not {"socket", "connect", "bind"} & find_names("decoder")
+
+
+@pytest.mark.parametrize("profile", ["decoder", "server", "machine"])
+def test_a_filter_is_a_program_of_whole_instructions(profile: SyscallProfile) -> None:
+    with open_filter(profile) as descriptor, open(descriptor, "rb", closefd=False) as file:
+        program = file.read()
+    assert program
+    assert len(program) % 8 == 0  # struct sock_filter
