@@ -5,14 +5,14 @@ from collections.abc import Iterator
 
 import pytest
 
+from testbed import appliance, images
 from testbed.bed import Bed, open_bed
+from testbed.deployed import IMAGES, SETTINGS, make_settings
 from testbed.ganeti import Cluster, create_cluster
 from testbed.machine import Bind
 from testbed.roots import BUILD
 
-HELPER = BUILD / "helper"
-IMAGES = BUILD / "images"
-BINDS = (Bind(HELPER, "/var/lib/snf-image/helper", writable=True), Bind(IMAGES, "/srv/images"))
+BINDS = (appliance.BIND, Bind(images.FOLDER, IMAGES))
 
 
 @pytest.fixture(scope="session")
@@ -25,8 +25,8 @@ def root() -> None:
 @pytest.fixture(scope="session")
 def bed(root: None) -> Iterator[Bed]:
     """A bed whose machines have the packages of build/deb installed."""
-    for folder in (HELPER, IMAGES):
-        folder.mkdir(parents=True, exist_ok=True)
+    for bind in BINDS:
+        bind.source.mkdir(parents=True, exist_ok=True)
     debs = sorted((BUILD / "deb").glob("*.deb"))
     with open_bed(f"test-{os.getpid()}", debs=debs, binds=BINDS) as opened:
         yield opened
@@ -36,3 +36,11 @@ def bed(root: None) -> Iterator[Bed]:
 def cluster(bed: Bed) -> Cluster:
     """A Ganeti cluster of one node; see `testbed.ganeti`."""
     return create_cluster(bed)
+
+
+@pytest.fixture(scope="session")
+def deployer(cluster: Cluster) -> Cluster:
+    """The cluster, its node able to deploy the cached images: helper built, settings made."""
+    appliance.build(cluster.bed)
+    cluster.node.write(SETTINGS, make_settings())
+    return cluster

@@ -1,6 +1,8 @@
 """A Ganeti cluster on a bed's nodes; its guests are emulated, never run under KVM."""
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
 from testbed.bed import DOMAIN, Bed
 from testbed.machine import Machine
@@ -72,6 +74,14 @@ def create_cluster(bed: Bed) -> Cluster:
 def find_cluster(bed: Bed) -> Cluster:
     """The cluster of a bed that was left running."""
     return Cluster(bed, bed.node(1))
+
+
+def find_disk(cluster: Cluster, instance: str, index: int = 0) -> Path:
+    """Where the file of a disk (template `file`) of the master's lies, seen from outside."""
+    config = json.loads(cluster.node.read("/var/lib/ganeti/config.data"))
+    (uuids,) = (each["disks"] for each in config["instances"].values() if each["name"] == instance)
+    path = config["disks"][uuids[index]]["logical_id"][1]
+    return cluster.node.upper / path.lstrip("/")
 
 
 def make_init_argv() -> list[str]:
