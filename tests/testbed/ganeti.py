@@ -80,7 +80,7 @@ def find_disk(cluster: Cluster, instance: str, index: int = 0) -> Path:
     """Where the file of a disk (template `file`) of the master's lies, seen from outside."""
     config = json.loads(cluster.node.read("/var/lib/ganeti/config.data"))
     (uuids,) = (each["disks"] for each in config["instances"].values() if each["name"] == instance)
-    path = config["disks"][uuids[index]]["logical_id"][1]
+    path: str = config["disks"][uuids[index]]["logical_id"][1]
     return cluster.node.upper / path.lstrip("/")
 
 
