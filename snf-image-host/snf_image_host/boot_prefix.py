@@ -27,6 +27,7 @@ CODE_END = 0x1B8
 
 _FOLDER = Path("usr/lib/grub/i386-pc")
 _ROOT = "(hd0,msdos1)"
+_MEMORY_FOLDER = "grub"
 _MODULES = (
     *("memdisk", "tar", "biosdisk", "part_msdos", "ext2", "gzio", "xzio"),
     *("normal", "configfile", "linux", "linux16", "chain", "ntldr", "boot"),
@@ -46,7 +47,7 @@ serial --unit=0 --speed=115200
 terminal_input console serial
 terminal_output console serial
 probe --set=uuid --fs-uuid {_ROOT}
-set arguments="root=UUID=$uuid ro console=tty0 console=ttyS0,115200"
+set arguments="root=UUID=$uuid ro console=tty0 console=ttyS0,115200 quiet"
 for folder in / /boot/; do
     if [ -e "${{folder}}vmlinuz" -a -e "${{folder}}initrd.img" ]; then
         linux ${{folder}}vmlinuz $arguments
@@ -92,7 +93,7 @@ def make_settings_archive() -> bytes:
     """The core's own grub.cfg, in the tar archive that it has as a disk in memory."""
     with io.BytesIO() as archive:
         with tarfile.open(fileobj=archive, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-            member = tarfile.TarInfo("grub.cfg")
+            member = tarfile.TarInfo(f"{_MEMORY_FOLDER}/grub.cfg")
             member.size = len(_SETTINGS)
             tar.addfile(member, io.BytesIO(_SETTINGS.encode()))
         return archive.getvalue()
@@ -104,7 +105,7 @@ def make_core_argv(settings: str, core: str) -> list[str]:
         "grub-mkimage",
         "--format=i386-pc",
         f"--directory=/{_FOLDER}",
-        "--prefix=(memdisk)",
+        f"--prefix=(memdisk)/{_MEMORY_FOLDER}",
         f"--memdisk={settings}",
         f"--output={core}",
         *_MODULES,

@@ -1,0 +1,23 @@
+"""What an image's bytes are; one file a format, and a row of the table."""
+
+from collections.abc import Mapping
+
+from snf_ganeti.errors import InputError
+from snf_image_host.content import Content
+from snf_image_host.formats.diskdump import Diskdump
+from snf_image_host.formats.format import Format, OpenFormat, Workshop
+
+__all__ = ["FORMATS", "Format", "Workshop", "open_format"]
+
+FORMATS: Mapping[str, OpenFormat] = {
+    "diskdump": Diskdump,
+}
+
+
+def open_format(name: str, content: Content, workshop: Workshop) -> Format:
+    """Raises InputError for a format that is not known, or contents that are not of it."""
+    if name not in FORMATS:
+        raise InputError(
+            f"image format {name!r} is not supported", hint=f"use one of {', '.join(FORMATS)}"
+        )
+    return FORMATS[name](content, workshop)

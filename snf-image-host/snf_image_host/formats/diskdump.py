@@ -1,0 +1,21 @@
+"""diskdump: a whole disk as it is."""
+
+import contextlib
+from collections.abc import Iterator
+
+from snf_ganeti.errors import InputError
+from snf_image_host.content import Content
+from snf_image_host.disk_copy import Run
+from snf_image_host.formats.format import Workshop
+
+
+class Diskdump:
+    def __init__(self, content: Content, workshop: Workshop) -> None:
+        if not content.head:
+            raise InputError(f"{content.name} is empty")
+        self._content = content
+        self.size = content.size
+
+    def open_runs(self, room: int) -> contextlib.AbstractContextManager[Iterator[Run]]:
+        self._content.hold_to(room)
+        return contextlib.nullcontext(self._content.make_runs())

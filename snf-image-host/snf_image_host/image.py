@@ -1,0 +1,110 @@
+"""An image: what is ordered, and its way from the source to an instance's disk.
+
+source → unpacked → by its format, runs of data and zeros → target
+"""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from snf_ganeti.errors import InputError
+from snf_image_host.content import Content, open_content
+from snf_image_host.disk_copy import OnProgress, Run, copy_runs
+from snf_image_host.formats import Format, Workshop, open_format
+from snf_image_host.jail import Jail
+from snf_image_host.parameters import Checksum, Parameters
+from snf_image_host.settings import Settings
+from snf_image_host.sources import NULL, open_source
+from snf_image_host.targets import Target
+
+
+@dataclass(frozen=True)
+class ImageOrder:
+    """Which image, as the OS parameters say it. checksum: of the bytes as fetched."""
+
+    id: str
+    format: str
+    checksum: Checksum | None = None
+
+
+def make_order(parameters: Parameters) -> ImageOrder:
+    return ImageOrder(parameters.img_id, parameters.img_format, parameters.img_checksum)
+
+
+@contextlib.contextmanager
+def open_image(order: ImageOrder, settings: Settings, jail: Jail) -> Iterator["Image"]:
+    """Find the image and look at how it begins; what runs for it ends with the block.
+
+    jail: where everything runs that reads the image's structure. Raises InputError (there is
+    no such image, it is not of its format, or not acceptable), DeadlineError, NodeError.
+    """
+    if order.id == NULL:
+        yield Image(None, None)
+        return
+    with (
+        open_source(order.id, settings) as source,
+        open_content(source, order.checksum, jail) as content,
+    ):
+        yield Image(content, open_format(order.format, content, Workshop(settings, jail)))
+
+
+class Image:
+    """An image that was found. null: the disk holds it already, so nothing is to be copied."""
+
+    def __init__(self, content: Content | None, format: Format | None) -> None:
+        self._content = content
+        self._format = format
+
+    @property
+    def null(self) -> bool:
+        return self._format is None
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of the disk that it makes, a boot prefix included; None while nobody knows."""
+        return self._format.size if self._format else 0
+
+    def copy_to(self, target: Target, on_progress: OnProgress) -> None:
+        """Make the target the image's disk, durably; what lies behind the image is not defined.
+
+        on_progress: called about every second and at the end with position and total, in
+        bytes. Raises InputError: the target is too small (before a byte of it is changed), the
+        image is damaged or has another checksum; NodeError, DeadlineError.
+        """
+        if self._content is None or self._format is None:
+            return
+        content, size = self._content, self._format.size
+        if size is not None and size > target.size:
+            raise _make_size_error(content.name, size, target)
+        meter = _Meter(content, size, target.size)
+        with self._format.open_runs(target.size) as runs:
+            copy_runs(_bound(runs, content.name, target), target, meter.measure, on_progress)
+        on_progress(meter.total, meter.total)
+
+
+class _Meter:
+    """How far a copy is: on the disk if its size is known, else in what is fetched, else in
+    all the room that there is."""
+
+    def __init__(self, content: Content, size: int | None, room: int) -> None:
+        self._content = content
+        self._fetched = size is None and content.source.size is not None
+        self.total = size or content.source.size or room
+
+    def measure(self, run: Run) -> tuple[int, int]:
+        position = self._content.fetched if self._fetched else run.start + run.length
+        return min(position, self.total), self.total
+
+
+def _bound(runs: Iterator[Run], name: str, target: Target) -> Iterator[Run]:
+    for run in runs:
+        if run.start + run.length > target.size:
+            raise _make_size_error(name, run.start + run.length, target)
+        yield run
+
+
+def _make_size_error(name: str, size: int, target: Target) -> InputError:
+    return InputError(
+        f"{name} needs a disk of {size} bytes or more, and {target.name} has {target.size}",
+        hint=f"make the disk at least {-(-size // (1 << 20))} MiB large",
+    )

@@ -1,0 +1,60 @@
+"""Holes of files: found, made, and whole ranges shared between files."""
+
+import ctypes
+import errno
+import fcntl
+import os
+import struct
+from collections.abc import Iterator
+
+_KEEP_SIZE, _PUNCH_HOLE = 1, 2
+_FICLONERANGE = 0x4020940D
+_UNABLE = (
+    *(errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENOTTY, errno.ENODEV),
+    *(errno.EXDEV, errno.ETXTBSY, errno.EPERM),
+)
+"""What the kernel says when a file system, device or pair of files can't."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+
+
+def find_data(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
+    """Start and end of each range that is no hole, in order; the whole where holes are unknown."""
+    at = 0
+    while at < size:
+        try:
+            at = os.lseek(descriptor, at, os.SEEK_DATA)
+            end = os.lseek(descriptor, at, os.SEEK_HOLE)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return
+            if error.errno not in _UNABLE:
+                raise
+            end = size
+        if at >= size:
+            return
+        yield at, min(end, size)
+        at = end
+
+
+def punch_hole(descriptor: int, start: int, length: int) -> bool:
+    """Make a range of a file or block device a hole; False where that can't be done."""
+    if not length or not _libc.fallocate(descriptor, _KEEP_SIZE | _PUNCH_HOLE, start, length):
+        return True
+    number = ctypes.get_errno()
+    if number not in _UNABLE:
+        raise OSError(number, os.strerror(number))
+    return False
+
+
+def share_range(source: int, target: int, start: int, length: int, target_start: int) -> bool:
+    """Let a range of the target be the source's blocks (reflink); False where that can't be."""
+    request = struct.pack("qQQQ", source, start, length, target_start)
+    try:
+        fcntl.ioctl(target, _FICLONERANGE, request)
+    except OSError as error:
+        if error.errno not in _UNABLE:
+            raise
+        return False
+    return True
