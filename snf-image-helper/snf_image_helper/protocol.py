@@ -17,6 +17,7 @@ known fields only.
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
@@ -37,6 +38,10 @@ TEXT_LIMIT = 2000
 Action = Literal["create", "rename"]
 Result = Literal["done", "skipped", "failed"]
 Status = Literal["ok", "error"]
+
+_LABEL = "(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
+_HOSTNAME = re.compile(rf"{_LABEL}(\.{_LABEL})*")
+_NAME_LIMIT = 253
 
 
 class ProtocolError(Exception):
@@ -80,6 +85,7 @@ class PersonalityFile:
 class Request:
     """One job for the helper. Disk `n` of `disk_count` is LUN n of the only SCSI host.
 
+    hostname: empty where the image's own stays.
     properties: image and instance properties merged, names in upper case.
     entropy: base64 of random bytes for the guest kernel's pool. time: the host's clock,
     seconds since the epoch.
@@ -225,6 +231,11 @@ def parse_event(line: bytes) -> Event:
         )
     messages = _take_texts(fields, "messages")
     return Warned(messages) if known is Warned else Failed(messages)
+
+
+def is_hostname(text: str) -> bool:
+    """Can a guest be named so? RFC 1123, section 2.1: dots between labels of up to 63."""
+    return len(text) <= _NAME_LIMIT and _HOSTNAME.fullmatch(text) is not None
 
 
 def clean_text(text: str) -> str:

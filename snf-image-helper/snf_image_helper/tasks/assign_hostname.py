@@ -1,23 +1,22 @@
 """The guest's host name, and what follows from it."""
 
-import re
-
 from snf_image_helper.hosts import rename_hosts
-from snf_image_helper.task import Context, Task, TaskFailed
+from snf_image_helper.protocol import is_hostname
+from snf_image_helper.task import Context, Skip, Task, TaskFailed
 from snf_image_helper.tree import Tree
 
 _HOSTNAME = "/etc/hostname"
 _HOSTS = "/etc/hosts"
 _MAILNAME = "/etc/mailname"
-_NAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*")
-_LENGTH = 253
 
 
 def run(context: Context) -> None:
     assert context.guest is not None
     tree, request = context.guest.tree, context.request
     name = request.hostname
-    if not _NAME.fullmatch(name) or len(name) > _LENGTH:
+    if not name:
+        raise Skip("no host name was given")
+    if not is_hostname(name):
         raise TaskFailed(f"{name} is not a host name")
     old = request.old_hostname or _read_line(tree, _HOSTNAME)
     tree.write_text(_HOSTNAME, f"{name}\n")

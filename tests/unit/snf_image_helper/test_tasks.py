@@ -105,7 +105,15 @@ class TestAssignHostname:
         assert (root / "etc/hosts").read_text() == "127.0.1.1\tnew.y new db\n10.0.0.9 new.y\n"
         assert (root / "etc/mailname").read_text() == "mail.example.org\n"
 
-    @pytest.mark.parametrize("name", ["", "-a", "a b", "a..b", "x" * 64, "a\nb", "web\n"])
+    def test_without_a_name_the_image_keeps_its_own(
+        self, root: Path, make_context: MakeContext
+    ) -> None:
+        before = (root / "etc/hosts").read_text()
+        with pytest.raises(Skip, match="no host name was given"):
+            run("AssignHostname", make_context(hostname=""))
+        assert (root / "etc/hosts").read_text() == before
+
+    @pytest.mark.parametrize("name", ["-a", "a b", "a..b", "x" * 64, "a\nb", "web\n"])
     def test_no_host_name(self, make_context: MakeContext, name: str) -> None:
         with pytest.raises(TaskFailed, match="is not a host name"):
             run("AssignHostname", make_context(hostname=name))
