@@ -18,7 +18,7 @@ from snf_ganeti.errors import InputError, SettingsError
 from snf_image_helper.protocol import PersonalityFile
 from snf_image_host.authorized_keys import parse_authorized_keys
 from snf_image_host.personality import parse_personality
-from snf_image_host.properties import parse_properties
+from snf_image_host.properties import check_properties, is_set, parse_properties
 from snf_image_host.settings import Settings
 
 FORMATS = ("diskdump", "extdump", "ntfsdump", "qcow2", "vmdk", "vhd", "vhdx")
@@ -266,6 +266,7 @@ TABLE = (
     ),
 )
 _ROWS = {row.name: row for row in TABLE}
+_PROPERTIES = ("img_properties", "inst_properties")  # the latter win
 _LOCATIONS = tuple(row.name for row in TABLE if row.parse is _parse_location)
 
 
@@ -310,6 +311,7 @@ def verify_parameters(raw: Mapping[str, str], variant: str, settings: Settings) 
     Raises InputError, and SettingsError for a variant's file that is wrong.
     """
     parameters = parse_parameters(raw, read_variant(variant, settings.variants_dir))
+    _check_properties(parameters.properties)
     folder = settings.answer_file_dir
     for name in _LOCATIONS:
         location = getattr(parameters, name)
@@ -321,6 +323,27 @@ def verify_parameters(raw: Mapping[str, str], variant: str, settings: Settings) 
     return parameters
 
 
+def verify_properties(
+    raw: Mapping[str, str], variant: str, settings: Settings
+) -> Mapping[str, str]:
+    """The properties alone, for an instance that has its image: whatever else was asked for
+    then, secrets included, need not be there again. Raises as `verify_parameters`."""
+    given = {**read_variant(variant, settings.variants_dir), **raw}
+    properties: dict[str, str] = {}
+    for row in (_ROWS[name] for name in _PROPERTIES):
+        if given.get(row.name):
+            properties.update(_parse(row, given[row.name]))  # type: ignore[call-overload]
+    _check_properties(properties)
+    return properties
+
+
+def _check_properties(properties: Mapping[str, str]) -> None:
+    try:
+        check_properties(properties)
+    except ValueError as error:
+        raise InputError(f"OS parameters {' and '.join(_PROPERTIES)}: {error}") from None
+
+
 def require_supported(parameters: Parameters) -> None:
     """Raises InputError when something is asked for that this version can't do."""
     for row in TABLE:
@@ -328,6 +351,14 @@ def require_supported(parameters: Parameters) -> None:
             raise InputError(
                 f"OS parameter {row.name}: this version does not support it", hint="leave it out"
             )
+    properties = parameters.properties
+    family = properties.get("OSFAMILY", "").strip().lower()
+    excluded = any(is_set(properties, f"EXCLUDE_{which}_TASKS") for which in ("ALL", "MOUNTED"))
+    if family not in ("", "linux") and not excluded:
+        raise InputError(
+            f"OSFAMILY is {family}, and this version customizes linux only",
+            hint="with the property EXCLUDE_MOUNTED_TASKS=yes it deploys without that",
+        )
 
 
 def read_variant(variant: str, folder: Path) -> dict[str, str]:

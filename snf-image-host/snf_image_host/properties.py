@@ -4,6 +4,7 @@ The names are the predecessor's and are not case-sensitive; unknown ones are kep
 task of the image may read them. What this version does with each is in KNOWN.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -18,22 +19,39 @@ FALSE_WORDS = frozenset({"no", "false", "off", "0", "unset", ""})
 
 @dataclass(frozen=True)
 class Property:
-    """flag: a yes or no."""
+    """flag: a yes or no. form: pattern of the values that can work, case ignored."""
 
     name: str
     help: str
     flag: bool = False
+    form: str = ""
 
 
 KNOWN = (
-    Property("OSFAMILY", "family of the guest's system; this version customizes `linux`"),
-    Property("ROOT_PARTITION", "number of the partition that holds the root file system"),
-    Property("USERS", "users, separated by spaces, that get the password and keys; else root"),
     Property(
-        "SWAP", "`PARTITION:MIB` makes a swap partition; a disk's letter, `b` onwards, a disk"
+        "OSFAMILY",
+        "family of the guest's system; this version customizes `linux`",
+        form="linux|windows|windows-legacy|freebsd|openbsd|netbsd",
     ),
     Property(
-        "PASSWD_HASHING_METHOD", "md5, sha1, blowfish, sha256, sha512 (the default) or yescrypt"
+        "ROOT_PARTITION",
+        "number of the partition that holds the root file system",
+        form="[1-9][0-9]{0,2}",
+    ),
+    Property(
+        "USERS",
+        "users, separated by spaces, that get the password and keys; else root",
+        form=r"\s*([a-z0-9_.][a-z0-9_.-]{0,62}\$?(\s+|$))+",
+    ),
+    Property(
+        "SWAP",
+        "`PARTITION:MIB` makes a swap partition; a disk's letter, `b` onwards, a disk",
+        form="[1-9][0-9]{0,2}:[1-9][0-9]{0,8}|[b-z]|[a-z]{2}",
+    ),
+    Property(
+        "PASSWD_HASHING_METHOD",
+        "md5, sha1, blowfish, sha256, sha512 (the default) or yescrypt",
+        form="md5|sha1|blowfish|sha256|sha512|yescrypt",
     ),
     Property("EXCLUDE_ALL_TASKS", "no customization at all", flag=True),
     Property("EXCLUDE_MOUNTED_TASKS", "no task that works on mounted file systems", flag=True),
@@ -82,3 +100,16 @@ def find_doubtful_flags(properties: Mapping[str, str]) -> list[str]:
         if (name in _FLAGS or name.startswith(_FLAG_PREFIX))
         and value.strip().lower() not in TRUE_WORDS | FALSE_WORDS
     ]
+
+
+def check_properties(properties: Mapping[str, str]) -> None:
+    """Raises ValueError for the first known property whose value can't work; empty is absent."""
+    for each in KNOWN:
+        value = properties.get(each.name, "").strip()
+        if value and each.form and not re.fullmatch(each.form, value, re.IGNORECASE):
+            raise ValueError(f"property {each.name} does not fit: {each.help}")
+
+
+def is_set(properties: Mapping[str, str], name: str) -> bool:
+    """A flag: everything that is no word for no means yes."""
+    return properties.get(name, "").strip().lower() not in FALSE_WORDS

@@ -1,6 +1,7 @@
 """The OS parameters: what each takes, and the one line that refuses the rest."""
 
 import hashlib
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from snf_image_host.parameters import (
     read_variant,
     require_supported,
     verify_parameters,
+    verify_properties,
 )
 from snf_image_host.settings import Settings
 
@@ -162,6 +164,40 @@ def test_what_this_version_can_not_do_is_said_before_a_deployment(raw: dict[str,
         require_supported(parse(**raw))
     expected = f"OS parameter {name}: this version does not support it; leave it out"
     assert str(caught.value) == expected
+
+
+@pytest.mark.parametrize(
+    ("properties", "refused"),
+    [
+        ('{"OSFAMILY": "windows"}', True),
+        ('{"OSFAMILY": "Linux"}', False),
+        ('{"OSFAMILY": "windows", "EXCLUDE_MOUNTED_TASKS": "yes"}', False),
+        ('{"OSFAMILY": "windows", "EXCLUDE_ALL_TASKS": true}', False),
+    ],
+)
+def test_a_family_that_it_does_not_customize_is_deployed_without_that(
+    properties: str, refused: bool
+) -> None:
+    match = "OSFAMILY is windows, and this version customizes linux only"
+    with pytest.raises(InputError, match=match) if refused else nullcontext():
+        require_supported(parse(img_properties=properties))
+
+
+def test_verify_looks_at_the_properties_as_they_apply(tmp_path: Path) -> None:
+    settings = Settings(variants_dir=tmp_path)
+    bad = {**NEEDED, "img_properties": '{"SWAP": "s3cr3t"}'}
+    with pytest.raises(InputError, match="property SWAP does not fit") as caught:
+        verify_parameters(bad, "default", settings)
+    assert "s3cr3t" not in str(caught.value)
+    verify_parameters({**bad, "inst_properties": '{"SWAP": "2:64"}'}, "default", settings)
+
+
+def test_the_properties_alone_need_no_other_parameter(tmp_path: Path) -> None:
+    settings = Settings(variants_dir=tmp_path)
+    raw = {"img_properties": '{"a": "1", "b": "1"}', "inst_properties": '{"B": "2"}', "x": "y"}
+    assert verify_properties(raw, "default", settings) == {"A": "1", "B": "2"}
+    with pytest.raises(InputError, match="img_properties: it is not valid JSON"):
+        verify_properties({"img_properties": "{"}, "default", settings)
 
 
 def test_what_it_can_do_is_supported() -> None:

@@ -2,7 +2,12 @@
 
 import pytest
 
-from snf_image_host.properties import find_doubtful_flags, parse_properties
+from snf_image_host.properties import (
+    check_properties,
+    find_doubtful_flags,
+    is_set,
+    parse_properties,
+)
 
 
 def test_names_are_upper_case_and_values_text() -> None:
@@ -51,3 +56,27 @@ def test_a_flag_with_a_word_is_clear(word: str) -> None:
 def test_a_flag_with_anything_else_is_doubtful_and_other_properties_are_not() -> None:
     given = {"EXCLUDE_ALL_TASKS": "maybe", "EXCLUDE_TASK_ADDSWAP": "2", "USERS": "maybe"}
     assert find_doubtful_flags(given) == ["EXCLUDE_ALL_TASKS", "EXCLUDE_TASK_ADDSWAP"]
+
+
+@pytest.mark.parametrize(
+    ("name", "fit", "unfit"),
+    [
+        ("OSFAMILY", ["linux", "Windows", ""], ["plan9", "linuxx"]),
+        ("ROOT_PARTITION", ["1", "12"], ["0", "-1", "sda1", "1000"]),
+        ("USERS", ["root", " root  debian ", "_x$"], ["a,b", "-x", "a/b"]),
+        ("SWAP", ["2:512", "b", "aa"], ["a", "0:5", "2:0", "2:", "2:5G", "/dev/sdb"]),
+        ("PASSWD_HASHING_METHOD", ["SHA512", "yescrypt"], ["des", "sha"]),
+    ],
+)
+def test_a_known_property_fits_or_is_named(name: str, fit: list[str], unfit: list[str]) -> None:
+    for value in fit:
+        check_properties({name: value})
+    for value in unfit:
+        with pytest.raises(ValueError, match=f"^property {name} does not fit: "):
+            check_properties({name: value, "OTHER": value})
+
+
+@pytest.mark.parametrize(("value", "expected"), [("yes", True), ("2", True), (" Off ", False)])
+def test_a_flag_is_set_unless_it_says_no(value: str, expected: bool) -> None:
+    assert is_set({"X": value}, "X") is expected
+    assert is_set({}, "X") is False
