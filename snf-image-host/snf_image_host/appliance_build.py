@@ -36,6 +36,8 @@ from snf_image_host.boot_prefix import build_boot_prefix
 
 log = logging.getLogger(__name__)
 
+SUITE = "bookworm"
+"""The release of Debian that the helper is tested with, whatever the node runs."""
 RECIPE = Path("/usr/share/snf-image-helper/appliance")
 _PYTHON_PACKAGES = (snf_ganeti, snf_image_helper)
 _ETC = {
