@@ -38,9 +38,11 @@ def ends(events: list[Event]) -> list[tuple[str, str, str]]:
 
 def test_tasks_run_in_order_and_each_says_so() -> None:
     order: list[str] = []
-    tasks = [
-        Task(name, at, lambda _, name=name: order.append(name)) for at, name in [(1, "A"), (2, "B")]
-    ]
+
+    def note(name: str) -> Callable[[Context], None]:
+        return lambda context: order.append(name)
+
+    tasks = [Task("A", 1, note("A")), Task("B", 2, note("B"))]
     result, events = run(tasks, make_context())
     assert result == RunResult("ok", "")
     assert order == ["A", "B"]
@@ -93,7 +95,7 @@ def test_every_error_is_one_line(error: BaseException, reason: str) -> None:
     ],
 )
 def test_an_excluded_task_names_its_property(task: Task, property_name: str) -> None:
-    _, events = run([task], make_context(**{property_name: "yes"}))
+    _, events = run([task], make_context("create", **{property_name: "yes"}))
     assert ends(events) == [(task.name, "skipped", f"excluded by {property_name}")]
 
 
