@@ -1,0 +1,127 @@
+"""One deployment: an image on the first of an instance's disks, customized by the helper VM.
+
+`make_plan` decides everything that can be decided without the image, from the instance, the OS
+parameters and the settings, and touches nothing. `deploy` carries a plan out, in stages:
+
+    verify   this node has a helper appliance that boots, and its user
+    open     the image is there, and every disk; the image fits
+    copy     the image's bytes go to the first disk
+    helper   the helper VM customizes it
+
+What is opened is closed on the way out, whichever that is.
+"""
+
+import contextlib
+from dataclasses import dataclass
+
+from snf_ganeti.errors import InputError
+from snf_image_helper.protocol import Request, is_hostname
+from snf_image_host.addressing import make_nics
+from snf_image_host.customization import customize, find_helper
+from snf_image_host.environ import Disk, Instance
+from snf_image_host.image import ImageOrder, make_order, open_image
+from snf_image_host.jail import Jail, find_jail
+from snf_image_host.journal import Journal
+from snf_image_host.parameters import Parameters, require_supported
+from snf_image_host.properties import find_doubtful_flags, is_set
+from snf_image_host.settings import Settings
+from snf_image_host.targets import Target, open_target
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a deployment does. request: for the helper, None when nothing is to be customized;
+    the moment adds time and entropy to it."""
+
+    order: ImageOrder
+    disks: tuple[Disk, ...]
+    request: Request | None
+    warnings: tuple[str, ...] = ()
+
+
+def make_plan(instance: Instance, parameters: Parameters, settings: Settings) -> Plan:
+    """Decide; touch nothing. An instance without a name keeps the image's host name.
+
+    Raises InputError: no disk, a read-only one, no host name, a NIC's address that can't be,
+    something that this version does not do.
+    """
+    require_supported(parameters)
+    if not instance.disks:
+        raise InputError(f"{instance.name or 'the instance'} has no disk", hint="add one")
+    if instance.disks[0].access != "rw":
+        raise InputError("disk 0 is read-only, and the image belongs there")
+    if instance.name and not is_hostname(instance.name):
+        raise InputError(f"{instance.name!r} is not a host name")
+    properties = parameters.properties
+    doubtful = find_doubtful_flags(properties)
+    return Plan(
+        order=make_order(parameters),
+        disks=instance.disks,
+        request=None
+        if is_set(properties, "EXCLUDE_ALL_TASKS")
+        else _make_request(instance, parameters, settings),
+        warnings=tuple(f"property {name} is neither yes nor no: it is a yes" for name in doubtful),
+    )
+
+
+def _make_request(instance: Instance, parameters: Parameters, settings: Settings) -> Request:
+    return Request(
+        action="create",
+        hostname=instance.name,
+        disk_count=len(instance.disks),
+        nics=make_nics(instance.nics, settings.addressing),
+        password=parameters.img_passwd,
+        password_hash=parameters.img_passwd_hash,
+        auth_keys=parameters.auth_keys,
+        personality=parameters.img_personality,
+        properties=parameters.properties,
+    )
+
+
+def deploy(plan: Plan, settings: Settings, journal: Journal, *, dry_run: bool = False) -> None:
+    """Carry a plan out, each stage told to the journal. dry_run: stop before the first write.
+
+    Raises SnfError; then nothing runs any more, and what is on the first disk is not whole.
+    """
+    for warning in plan.warnings:
+        journal.warn(warning)
+    with journal.stage("verify"):
+        jail = find_jail(settings.helper_user)
+        vm = find_helper(settings, jail) if plan.request is not None else None
+    with contextlib.ExitStack() as stack:
+        opened = _copy(plan, settings, jail, journal, stack, dry_run=dry_run)
+        if plan.request is not None and vm is not None and not dry_run:
+            with journal.stage("helper"):
+                customize(plan.request, vm, opened, journal)
+
+
+def _copy(
+    plan: Plan,
+    settings: Settings,
+    jail: Jail,
+    journal: Journal,
+    stack: contextlib.ExitStack,
+    *,
+    dry_run: bool,
+) -> list[Target]:
+    """The disks, left open for the caller's stack, with the image on the first."""
+    with contextlib.ExitStack() as image_only:
+        with journal.stage("open"):
+            image = image_only.enter_context(open_image(plan.order, settings, jail))
+            targets = [
+                stack.enter_context(open_target(disk, jail, writable=disk.access == "rw"))
+                for disk in plan.disks
+            ]
+        if image.null:
+            journal.tell("disk 0 holds the image already")
+        elif dry_run:
+            _require_room(image.size, targets[0].size)
+        else:
+            with journal.stage("copy"):
+                image.copy_to(targets[0], journal.show_copied)
+    return targets
+
+
+def _require_room(needed: int | None, size: int) -> None:
+    if needed is not None and needed > size:
+        raise InputError(f"the image needs {needed} bytes, and disk 0 has {size}")
