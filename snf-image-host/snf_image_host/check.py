@@ -1,0 +1,121 @@
+"""Is this node able to deploy, and if not, why."""
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from snf_ganeti.errors import NodeError, SnfError
+from snf_ganeti.process import ENVIRONMENT
+from snf_image_host import settings
+from snf_image_host.appliance import read_appliance, verify_appliance
+from snf_image_host.customization import find_helper
+from snf_image_host.helper import start_helper
+from snf_image_host.jail import find_jail
+from snf_image_host.settings import Settings
+
+TOOLS = (
+    *("bwrap", "lz4", "mmdebstrap", "prlimit", "qemu-img", "qemu-nbd", "qemu-system-x86_64"),
+    *("setpriv", "xz", "zstd"),
+)
+"""Programs that a deployment may run."""
+_QEMU_OVERHEAD = 200
+"""MiB that QEMU takes in practice beside its guest's memory."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check came to. detail: what was found; reason: why the node is not able, empty
+    when it is."""
+
+    name: str
+    detail: str = ""
+    reason: str = ""
+
+
+def check_node() -> Iterator[Finding]:
+    """Every check's finding as it comes; without settings, theirs alone."""
+    try:
+        site = settings.read()
+    except SnfError as error:
+        yield Finding("settings", reason=str(error))
+        return
+    yield Finding("settings", f"of {settings.COMPONENT}")
+    for name, look in CHECKS.items():
+        try:
+            yield Finding(name, detail=look(site))
+        except SnfError as error:
+            yield Finding(name, reason=str(error))
+
+
+def _look_for_user(site: Settings) -> str:
+    jail = find_jail(site.helper_user)
+    return f"{site.helper_user}, {jail.uid}:{jail.gid}"
+
+
+def _look_for_tools(site: Settings) -> str:
+    missing = [tool for tool in TOOLS if shutil.which(tool, path=ENVIRONMENT["PATH"]) is None]
+    if missing:
+        raise NodeError(f"not installed: {', '.join(missing)}", hint="reinstall snf-image-host")
+    return f"all {len(TOOLS)} are installed"
+
+
+def _look_for_images(site: Settings) -> str:
+    if not site.image_dir.is_dir():
+        raise NodeError(f"image_dir {site.image_dir} is not a folder", hint="make it, or set it")
+    return str(site.image_dir)
+
+
+def _look_for_spool(site: Settings) -> str:
+    try:
+        with tempfile.TemporaryFile(dir=site.spool_dir):
+            free = shutil.disk_usage(site.spool_dir).free
+    except OSError as error:
+        raise NodeError(f"spool_dir {site.spool_dir} can't be used: {error.strerror}") from None
+    return f"{site.spool_dir}, {free >> 30} GiB free"
+
+
+def _look_for_memory(site: Settings) -> str:
+    available = parse_available(Path("/proc/meminfo").read_text()) >> 20
+    needed = site.helper_memory + _QEMU_OVERHEAD
+    if available < needed:
+        raise NodeError(f"{available} MiB of memory are left, and the helper takes {needed}")
+    return f"{available} MiB are left, the helper takes {needed}"
+
+
+def parse_available(meminfo: str) -> int:
+    """Bytes of memory that can be had, from /proc/meminfo."""
+    words = (line.split() for line in meminfo.splitlines())
+    return next((int(each[1]) << 10 for each in words if each[0] == "MemAvailable:"), 0)
+
+
+def _look_for_appliance(site: Settings) -> str:
+    appliance = read_appliance(site.helper_dir)
+    verify_appliance(appliance)
+    return f"{appliance.folder.name}, Linux {appliance.manifest.kernel_release}"
+
+
+def _look_for_boot(site: Settings) -> str:
+    vm = find_helper(site, find_jail(site.helper_user))
+    begun = time.monotonic()
+    with start_helper(vm) as session:
+        if not session.wait_ready():
+            raise NodeError(
+                f"the helper VM did not boot under {vm.accelerator}; its console said last: "
+                f"{session.console.last_line}"
+            )
+    return f"booted in {time.monotonic() - begun:.1f} s under {vm.accelerator}"
+
+
+CHECKS: dict[str, Callable[[Settings], str]] = {
+    "user": _look_for_user,
+    "tools": _look_for_tools,
+    "images": _look_for_images,
+    "spool": _look_for_spool,
+    "memory": _look_for_memory,
+    "appliance": _look_for_appliance,
+    "helper": _look_for_boot,
+}
+"""Name → what was found; a check raises SnfError when the node is not able."""
