@@ -26,6 +26,7 @@ EXTENTS_LIMIT = 2048
 END = bytes(2 * BLOCK)
 _COMMENT = "snf-image disk dump 1, size"
 _HEADER_LIMIT = 64 << 10
+_LINE_LIMIT = 20  # bytes of a number in a piece's table, its line end included
 _WAY_OUT = "the dump is cut off or damaged: make it anew"
 
 
@@ -160,23 +161,21 @@ class DumpReader:
             or not re.fullmatch("[0-9]{1,18}", realsize)
         ):
             raise InputError("a piece of the dump is not a sparse file", hint=_WAY_OUT)
-        extents = self._read_extents(int(realsize))
-        return int(realsize), extents
+        return int(realsize), self._read_extents(int(realsize))
 
     def _read_extents(self, size: int) -> list[Extent]:
         """The table of a piece's data: their number, then offset and length of each, in lines."""
         text = self._read(BLOCK)
-        while text.count(b"\n") <= 2 * _parse_count(text):
+        count = _parse_count(text)
+        while text.count(b"\n") <= 2 * count and len(text) <= (2 * count + 1) * _LINE_LIMIT:
             text += self._read(BLOCK)
-        numbers = [
-            int(line)
-            for line in text.split(b"\n")[1 : 2 * _parse_count(text) + 1]
-            if line.isdigit()
-        ]
-        extents = [Extent(*pair) for pair in zip(numbers[::2], numbers[1::2], strict=True)]
+        lines = text.split(b"\n")[1 : 2 * count + 1]
+        if not all(re.fullmatch(b"[0-9]{1,18}", line) for line in lines):
+            raise InputError("a piece of the dump has no table of its data", hint=_WAY_OUT)
+        extents = [Extent(int(at), int(n)) for at, n in zip(lines[::2], lines[1::2], strict=True)]
         ends = [0, *(extent.end for extent in extents)]
         ascending = all(extent.offset >= end for extent, end in zip(extents, ends, strict=False))
-        if len(extents) != _parse_count(text) or not ascending or ends[-1] > size:
+        if not ascending or ends[-1] > size:
             raise InputError("a piece of the dump has data outside of it", hint=_WAY_OUT)
         return extents
 
