@@ -5,12 +5,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from testbed import appliance, images
+from testbed import appliance, guests, images
 from testbed.bed import Bed, open_bed
 from testbed.deployed import IMAGES, SETTINGS, make_settings
 from testbed.ganeti import Cluster, create_cluster
-from testbed.machine import Bind
+from testbed.guests import LAYOUTS
+from testbed.machine import Bind, Machine
 from testbed.roots import BUILD
+from testbed.snf_image import SITE, WORK, Node
 
 BINDS = (appliance.BIND, Bind(images.FOLDER, IMAGES))
 
@@ -44,3 +46,25 @@ def deployer(cluster: Cluster) -> Cluster:
     appliance.build(cluster.bed)
     cluster.node.write(SETTINGS, make_settings())
     return cluster
+
+
+@pytest.fixture(scope="session")
+def node(bed: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """A machine that deploys the small guests with the installed packages; see `Node`."""
+    appliance.build(bed)
+    work = tmp_path_factory.mktemp("node")
+    (work / "images").mkdir()
+    binds = (*bed.binds, Bind(work, WORK, writable=True))
+    with Machine("deploy", bed.folder / "deploy", bed.layers, binds).powered() as machine:
+        machine.write(SETTINGS, SITE)
+        for name, layout in LAYOUTS.items():
+            guests.build(layout, work / f"images/{name}.raw")
+        yield Node(machine, work)
+
+
+@pytest.fixture
+def nothing_is_left(node: Node) -> Iterator[None]:
+    """Whatever a test does, no process, mount or file of it stays in the node."""
+    before = node.list_leftovers()
+    yield
+    assert node.list_leftovers() - before == set()

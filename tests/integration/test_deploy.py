@@ -9,7 +9,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,77 +17,18 @@ from pathlib import Path
 import pytest
 
 from snf_ganeti import process
-from testbed import appliance, guests, snf_image
-from testbed.bed import Bed
+from testbed import snf_image
 from testbed.guests import HOSTNAME, LAYOUTS, MACHINE_ID, OLD_HASH
-from testbed.machine import Bind, Machine
 from testbed.partitioning import MIB
-from testbed.snf_image import Outcome, mounted, read_tags
+from testbed.snf_image import WORK, Node, Outcome, mounted, read_tags
 
-WORK = "/srv/work"
-SETTINGS = "/etc/snf-image-host/conf.d/test.toml"
-SITE = f'image_dir = "{WORK}/images"\naccelerator = "tcg"\n'
 MAC = "52:54:00:12:34:56"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFm8VFNXhlUr1eMsTmZ2+XY3zCxPsH1wbJGD5ANyGWfD owner"
 PASSWORD = "s3cr3t of the owner"
 READY_HASH = "$5$saltstring$5B8vYYiY.CVt1RlTTf8KbXBH3hsxY/GNooZaBBGWEc8"
 AT_ONCE = 2
 
-pytestmark = pytest.mark.usefixtures("root")
-
-
-@dataclass(frozen=True)
-class Node:
-    """A machine with the packages; `work` is seen inside as WORK."""
-
-    machine: Machine
-    work: Path
-
-    def make_disk(self, name: str, size: int) -> Path:
-        """A disk full of old data. size: MiB."""
-        disk = self.work / f"{name}.disk"
-        with disk.open("wb") as file:
-            for _ in range(size):
-                file.write(b"\xa5" * MIB)
-        return disk
-
-    def deploy(self, layout: str, disk: Path, *options: str) -> Outcome:
-        return snf_image.deploy(
-            self.machine,
-            *(f"--image={layout}.raw", "--format=diskdump", f"--disk={WORK}/{disk.name}"),
-            *options,
-        )
-
-    def list_leftovers(self) -> set[str]:
-        """Processes, mounts and files that a run could leave."""
-        processes = self.machine.run("ps", "-eo", "args=").text.splitlines()
-        mounts = self.machine.read("/proc/mounts").decode().splitlines()
-        places = ("/run", "/tmp", "/var/tmp", "/var/lib/snf-image", "/etc")
-        files = self.machine.run("find", *places, "-xdev").text.splitlines()
-        own = {line for line in processes if not line.startswith(("ps ", "find "))}
-        return own | set(mounts) | set(files)
-
-
-@pytest.fixture(scope="module")
-def node(bed: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    appliance.build(bed)
-    work = tmp_path_factory.mktemp("deploy")
-    (work / "images").mkdir()
-    binds = (*bed.binds, Bind(work, WORK, writable=True))
-    machine = Machine("deploy", bed.folder / "deploy", bed.layers, binds)
-    with machine.powered():
-        machine.write(SETTINGS, SITE)
-        for name, layout in LAYOUTS.items():
-            guests.build(layout, work / f"images/{name}.raw")
-        yield Node(machine, work)
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left(node: Node) -> Iterator[None]:
-    """Whatever a test does, no process, mount or file of it stays in the machine."""
-    before = node.list_leftovers()
-    yield
-    assert node.list_leftovers() - before == set()
+pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
 
 @dataclass(frozen=True)

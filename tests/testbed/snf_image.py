@@ -10,8 +10,12 @@ from typing import Any
 
 from snf_ganeti import process
 from testbed.machine import Machine
+from testbed.partitioning import MIB
 
 SCRIPTS = "/usr/share/ganeti/os/snf-image"
+WORK = "/srv/work"
+"""Where a node sees its working folder."""
+SITE = f'image_dir = "{WORK}/images"\naccelerator = "tcg"\n'
 ANY_STATUS = range(256)
 
 
@@ -33,14 +37,48 @@ class Outcome:
         return {each["task"]: each["result"] for each in self.document["tasks"]}
 
 
-def deploy(machine: Machine, *options: str, timeout: float = 300) -> Outcome:
-    """Run `snf-image deploy --json`, however it ends."""
-    done = machine.run(*make_deploy_argv(*options), timeout=timeout, ok=ANY_STATUS)
-    return Outcome(done.status, json.loads(done.text), done.stderr)
+@dataclass(frozen=True)
+class Node:
+    """A machine with the packages; `work` is seen inside as WORK, its `images` hold guests."""
+
+    machine: Machine
+    work: Path
+
+    def make_disk(self, name: str, size: int) -> Path:
+        """A disk full of old data. size: MiB."""
+        disk = self.work / f"{name}.disk"
+        with disk.open("wb") as file:
+            for _ in range(size):
+                file.write(b"\xa5" * MIB)
+        return disk
+
+    def deploy(self, layout: str, disk: Path, *options: str, timeout: float = 300) -> Outcome:
+        """Run `snf-image deploy --json`, however it ends."""
+        argv = (*make_deploy_argv(layout, disk), "--json", *options)
+        done = self.machine.run(*argv, timeout=timeout, ok=ANY_STATUS)
+        return Outcome(done.status, json.loads(done.text), done.stderr)
+
+    def run_script(
+        self, name: str, environment: Mapping[str, str], stdin: bytes = b""
+    ) -> process.Completed:
+        """Run an OS script, however it ends."""
+        return self.machine.run(
+            f"{SCRIPTS}/{name}", stdin=stdin, env=environment, timeout=300, ok=ANY_STATUS
+        )
+
+    def list_leftovers(self) -> set[str]:
+        """Processes, mounts and files that a run could leave."""
+        processes = self.machine.run("ps", "-eo", "args=").text.splitlines()
+        mounts = self.machine.read("/proc/mounts").decode().splitlines()
+        places = ("/run", "/tmp", "/var/tmp", "/var/lib/snf-image", "/etc")
+        files = self.machine.run("find", *places, "-xdev").text.splitlines()
+        own = {line for line in processes if not line.startswith(("ps ", "find "))}
+        return own | set(mounts) | set(files)
 
 
-def make_deploy_argv(*options: str) -> tuple[str, ...]:
-    return ("snf-image", "deploy", "--json", *options)
+def make_deploy_argv(layout: str, disk: Path) -> tuple[str, ...]:
+    image = (f"--image={layout}.raw", "--format=diskdump")
+    return ("snf-image", "deploy", *image, f"--disk={WORK}/{disk.name}")
 
 
 def make_script_environment(
