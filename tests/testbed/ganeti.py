@@ -58,10 +58,7 @@ class Cluster:
 
 def create_cluster(bed: Bed) -> Cluster:
     """A cluster of node 1 alone, powered on here, with network `testnet` on its bridge."""
-    node = bed.power_on_node(1)
-    node.run("mkdir", "--parents", FILE_STORAGE, SHARED_FILE_STORAGE)
-    node.write("/etc/ganeti/file-storage-paths", f"{FILE_STORAGE}\n{SHARED_FILE_STORAGE}\n")
-    node.run("mkdir", "--parents", "--mode=700", "/root/.ssh")
+    node = _power_on(bed, 1)
     cluster = Cluster(bed, node)
     cluster.run(*make_init_argv())
     network = (f"--network={NETWORK}", f"--gateway={ADDRESS}")
@@ -69,6 +66,22 @@ def create_cluster(bed: Bed) -> Cluster:
     nic = f"--nic-parameters=mode=bridged,link={NODE_BRIDGE}"
     cluster.run("gnt-network", "connect", nic, NETWORK_NAME)
     return cluster
+
+
+def add_node(cluster: Cluster, index: int) -> Machine:
+    """Power on another node, 2 to 9, and have it join: a master candidate, like the first."""
+    node = _power_on(cluster.bed, index)
+    keys = cluster.run("sh", "-c", "cat /root/.ssh/id_*.pub")
+    node.write("/root/.ssh/authorized_keys", keys, mode=0o600)
+    cluster.run("gnt-node", "add", "--no-ssh-key-check", node.hostname)
+    return node
+
+
+def fail_over_master(cluster: Cluster, index: int) -> Cluster:
+    """Make another node the master, as when the old one is lost; gives the cluster with it."""
+    node = cluster.bed.node(index)
+    node.run("gnt-cluster", "master-failover", timeout=600)
+    return Cluster(cluster.bed, node)
 
 
 def find_cluster(bed: Bed) -> Cluster:
@@ -82,6 +95,15 @@ def find_disk(cluster: Cluster, instance: str, index: int = 0) -> Path:
     (uuids,) = (each["disks"] for each in config["instances"].values() if each["name"] == instance)
     path: str = config["disks"][uuids[index]]["logical_id"][1]
     return cluster.node.upper / path.lstrip("/")
+
+
+def _power_on(bed: Bed, index: int) -> Machine:
+    """A node with what Ganeti expects of it before it joins a cluster."""
+    node = bed.power_on_node(index)
+    node.run("mkdir", "--parents", FILE_STORAGE, SHARED_FILE_STORAGE)
+    node.write("/etc/ganeti/file-storage-paths", f"{FILE_STORAGE}\n{SHARED_FILE_STORAGE}\n")
+    node.run("mkdir", "--parents", "--mode=700", "/root/.ssh")
+    return node
 
 
 def make_init_argv() -> list[str]:
