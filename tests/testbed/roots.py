@@ -81,6 +81,16 @@ def build_layers(base: Path, debs: Sequence[Path]) -> tuple[Path, ...]:
     return (layer, base)
 
 
+def build_root_with(base: Path, packages: Sequence[str]) -> tuple[Path, ...]:
+    """The layers of a root in which Debian packages are installed on `base`, top first."""
+    layer = base.with_name(f"{base.name}-{_hash(*(name.encode() for name in packages))}")
+    with _lock():
+        if not layer.is_dir():
+            with _make_draft() as draft:
+                _install(base, (), draft, packages).upper.rename(layer)
+    return (layer, base)
+
+
 def make_bootstrap_argv(suite: str, root: Path) -> list[str]:
     """mmdebstrap's argv. Without a mirror it takes Debian's own, security updates included."""
     return [
@@ -97,15 +107,19 @@ def make_bootstrap_argv(suite: str, root: Path) -> list[str]:
     ]
 
 
-def make_install_argv(debs: Sequence[Path]) -> list[str]:
+def make_install_argv(debs: Sequence[Path], packages: Sequence[str] = ()) -> list[str]:
+    """packages: by name, from Debian."""
     return [
         *("apt-get", "install", "--yes", "--quiet", "--no-install-recommends"),
         *(f"{_DEBS}/{deb.name}" for deb in debs),
+        *packages,
     ]
 
 
-def _install(base: Path, debs: Sequence[Path], draft: Path) -> Machine:
-    """A machine, off again, whose upper folder holds what installing the debs wrote."""
+def _install(
+    base: Path, debs: Sequence[Path], draft: Path, packages: Sequence[str] = ()
+) -> Machine:
+    """A machine, off again, whose upper folder holds what installing these wrote."""
     folder = draft / "debs"
     folder.mkdir()
     for deb in debs:
@@ -120,7 +134,7 @@ def _install(base: Path, debs: Sequence[Path], draft: Path) -> Machine:
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}
     with machine.powered():
         machine.run("apt-get", "update", "--quiet", timeout=_BUILD_SECONDS)
-        machine.run(*make_install_argv(debs), env=quiet, timeout=_BUILD_SECONDS)
+        machine.run(*make_install_argv(debs, packages), env=quiet, timeout=_BUILD_SECONDS)
         machine.run("apt-get", "clean")
     return machine
 

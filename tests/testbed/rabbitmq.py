@@ -1,0 +1,130 @@
+"""RabbitMQ on machines of its own on a bed's wire: one broker, or a cluster of three.
+
+Debian's package, without a service manager. Brokers listen on the wire's addresses only.
+"""
+
+import contextlib
+import dataclasses
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from snf_ganeti.errors import CommandError
+from testbed.bed import Bed
+from testbed.deadline import wait_for
+from testbed.machine import Machine
+from testbed.roots import build_base, build_root_with
+
+PACKAGES = ("rabbitmq-server",)
+USER = "snf-ganeti"
+PASSWORD = "not-guest"
+PORT = 5672
+
+_HOME = "/var/lib/rabbitmq"
+_BIN = "/usr/lib/rabbitmq/bin"
+_COOKIE = "BEDCOOKIE"
+_START_SECONDS = 180.0
+_CONFIG = """\
+listeners.tcp.default = {address}:5672
+disk_free_limit.absolute = 50MB
+loopback_users = none
+{more}"""
+
+
+@dataclass(frozen=True)
+class Broker:
+    """One RabbitMQ node on a machine of its own. more: further lines of rabbitmq.conf."""
+
+    bed: Bed
+    machine: Machine
+    address: str
+    hosts: str
+    more: str = ""
+
+    def power_on(self) -> None:
+        """Power on, plug in and start, with what its disk holds."""
+        self.machine.power_on()
+        self.bed.wire.plug(self.machine, self.address)
+        self.machine.write("/etc/hosts", self.hosts)
+        self.machine.write(
+            "/etc/rabbitmq/rabbitmq.conf", _CONFIG.format(address=self.address, more=self.more)
+        )
+        owner = ("--owner=rabbitmq", "--group=rabbitmq")
+        folders = (_HOME, "/var/log/rabbitmq", "/run/rabbitmq")
+        self.machine.run("install", "--directory", *owner, "--mode=750", *folders)
+        cookie = f"{_HOME}/.erlang.cookie"
+        self.machine.run(
+            *("install", *owner, "--mode=400", "/dev/stdin", cookie), stdin=_COOKIE.encode()
+        )
+        self.start()
+
+    def start(self) -> None:
+        """Start RabbitMQ on a machine that is on, and wait until it answers."""
+        self.machine.run(*self._as_rabbitmq(f"{_BIN}/rabbitmq-server", "-detached"))
+        wait_for(f"the start of {self.machine.hostname}", self._has_started, _START_SECONDS)
+
+    def stop(self) -> None:
+        """Stop RabbitMQ in order."""
+        self.control("stop", timeout=_START_SECONDS)
+
+    def kill(self) -> None:
+        """Kill RabbitMQ; what its disk holds stays."""
+        self.machine.run("sh", "-c", "kill -KILL $(pidof beam.smp)")
+        wait_for("the death of RabbitMQ", lambda: not self._is_running(), 30)
+
+    def control(self, *arguments: str, timeout: float = 120) -> str:
+        """rabbitmqctl; gives what it printed."""
+        argv = self._as_rabbitmq(f"{_BIN}/rabbitmqctl", "--quiet", *arguments)
+        return self.machine.run(*argv, timeout=timeout).text
+
+    def _has_started(self) -> bool:
+        try:
+            self.control("ping", timeout=30)
+            self.control("await_startup", timeout=60)
+        except CommandError:
+            return False
+        return True
+
+    def _is_running(self) -> bool:
+        return self.machine.run("pidof", "beam.smp", ok=(0, 1)).status == 0
+
+    def _as_rabbitmq(self, *argv: str) -> list[str]:
+        environment = (f"HOME={_HOME}", f"RABBITMQ_NODENAME={self.name}", "LC_ALL=C.UTF-8")
+        drop = ("--reuid=rabbitmq", "--regid=rabbitmq", "--init-groups")
+        return ["setpriv", *drop, "env", "-C", _HOME, *environment, *argv]
+
+    @property
+    def name(self) -> str:
+        return f"rabbit@{self.machine.hostname}"
+
+
+@contextlib.contextmanager
+def open_brokers(bed: Bed, count: int = 1, more: str = "") -> Iterator[tuple[Broker, ...]]:
+    """Brokers, clustered if there are several, with user USER; off at the end of the block."""
+    layers = build_root_with(build_base("bookworm"), PACKAGES)
+    brokers = [_make_broker(bed, index, count, layers) for index in range(1, count + 1)]
+    with contextlib.ExitStack() as stack:
+        for broker in (dataclasses.replace(each, more=more) for each in brokers):
+            stack.callback(_remove, broker.machine)
+            broker.power_on()
+        first, *others = brokers
+        for broker in others:
+            broker.control("stop_app")
+            broker.control("join_cluster", first.name)
+            broker.control("start_app")
+        first.control("add_user", USER, PASSWORD)
+        first.control("set_permissions", USER, ".*", ".*", ".*")
+        yield tuple(dataclasses.replace(each, more=more) for each in brokers)
+
+
+def _remove(machine: Machine) -> None:
+    machine.power_off()
+    shutil.rmtree(machine.folder)
+
+
+def _make_broker(bed: Bed, index: int, count: int, layers: Sequence[Path]) -> Broker:
+    names = {f"10.78.0.{60 + each}": f"broker{each}" for each in range(1, count + 1)}
+    hosts = "127.0.0.1\tlocalhost\n" + "".join(f"{ip}\t{name}\n" for ip, name in names.items())
+    machine = Machine(f"broker{index}", bed.folder / f"broker{index}", tuple(layers))
+    return Broker(bed, machine, f"10.78.0.{60 + index}", hosts)
