@@ -8,7 +8,7 @@ CACHE := build/cache-$(shell id -u)
 
 # The components' Python packages, each in its component's folder; pyproject.toml names the same.
 PACKAGES := snf-ganeti-common/snf_ganeti snf-image-helper/snf_image_helper \
-	snf-image-host/snf_image_host
+	snf-image-host/snf_image_host snf-ganeti-eventd/snf_ganeti_eventd
 PYTHONPATH := $(subst $(space),:,$(patsubst %/,%,$(dir $(PACKAGES))) tests)
 RUFF := build/lint/bin/ruff
 PYTEST := $(PYTHON) -m pytest -o cache_dir=$(CACHE)/pytest

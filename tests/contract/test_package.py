@@ -14,10 +14,16 @@ ROOT = Path(__file__).parents[2]
 DEBIAN = ROOT / "debian"
 
 PROVIDERS = {
+    "aiormq": "python3-aiormq",
+    "ganeti": "ganeti",
+    "jsonschema": "python3-jsonschema",
     "nbd": "python3-libnbd",
+    "pamqp": "python3-pamqp",
+    "prometheus_client": "python3-prometheus-client",
     "requests": "python3-requests",
     "seccomp": "python3-seccomp",
     "urllib3": "python3-urllib3",
+    "yarl": "python3-yarl",
 }
 """Debian's package of each module that is neither Python's nor ours."""
 
@@ -61,8 +67,10 @@ def read_installed(component: str) -> list[str]:
 
 
 def parse_depends(stanza: Message) -> dict[str, str]:
-    """Package → its version constraint, empty without one."""
-    items = (item.strip() for item in stanza["Depends"].split(",") if item.strip())
+    """Package → its version constraint, empty without one. What is recommended counts: it is
+    imported where the program goes on without it."""
+    listed = f"{stanza['Depends']},{stanza.get('Recommends', '')}"
+    items = (item.strip() for item in listed.split(",") if item.strip())
     names = (item.partition(" ") for item in items)
     return {name: constraint for name, _, constraint in names}
 

@@ -17,7 +17,7 @@ from testbed.roots import RESOLVER, build_base
 
 ROOT = Path(__file__).parents[2]
 BUILT = ROOT / "build/deb"
-COMPONENTS = ("snf-ganeti-common", "snf-image-helper", "snf-image-host")
+COMPONENTS = ("snf-ganeti-common", "snf-ganeti-eventd", "snf-image-helper", "snf-image-host")
 QUIET = {"DEBIAN_FRONTEND": "noninteractive"}
 APT = ("apt-get", "--yes", "--quiet", "--no-install-recommends")
 CHANGED_BY_DPKG = ("/var/lib/dpkg", "/var/log", "/var/cache", "/var/backups")
@@ -94,12 +94,14 @@ def test_packages_install_work_and_purge_without_leftovers(
     imported = machine.run("/run/tests/import").text.split()
     assert {name.partition(".")[0] for name in imported} == {
         "snf_ganeti",
+        "snf_ganeti_eventd",
         "snf_image_helper",
         "snf_image_host",
     }
-    _, _, uid, gid, *_, shell = machine.run("getent", "passwd", "snf-image").text.split(":")
-    assert int(uid) and int(gid)
-    assert shell.strip() == "/usr/sbin/nologin"
+    for user in ("snf-image", "snf-ganeti-eventd"):
+        _, _, uid, gid, *_, shell = machine.run("getent", "passwd", user).text.split(":")
+        assert int(uid) and int(gid)
+        assert shell.strip() == "/usr/sbin/nologin"
 
     machine.run("dpkg", "--purge", *COMPONENTS, env=QUIET)
     assert list_files(machine) == files

@@ -1,0 +1,243 @@
+"""The daemon: waits for changes, keeps the transport open, and publishes while it is master."""
+
+import asyncio
+import contextlib
+import logging
+import random
+import signal
+import time
+from pathlib import Path
+
+from snf_ganeti.errors import SnfError
+from snf_ganeti.lock import lock_file
+from snf_ganeti_eventd import notify, ssconf
+from snf_ganeti_eventd.cursor import Cursor, CursorError, read_cursor, write_cursor
+from snf_ganeti_eventd.follower import Follower
+from snf_ganeti_eventd.instance import Inspector, make_luxi_query
+from snf_ganeti_eventd.job_queue import JobQueue
+from snf_ganeti_eventd.metrics import Metrics
+from snf_ganeti_eventd.settings import Settings
+from snf_ganeti_eventd.transport import Transport, make_transport
+from snf_ganeti_eventd.watch import Watcher
+
+log = logging.getLogger(__name__)
+
+CURSOR = "cursor"
+LOCK = "lock"
+_SAVE_SECONDS = 0.25
+_BACKOFF = (1.0, 30.0)
+_LAST_SECONDS = 10.0
+"""How long the end waits for confirms."""
+
+
+class CursorFile:
+    """The cursor and its file, written at most every `_SAVE_SECONDS`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._saved_at = 0.0
+        self._problem = ""
+        self.is_saved = True
+
+    def read(self) -> Cursor:
+        """The cursor; an empty one, which publishes all again, when it can't be used."""
+        try:
+            cursor = read_cursor(self._path)
+            if cursor is None:
+                log.info("no cursor: every job in the queue and its archive is published")
+                return Cursor()
+        except (CursorError, OSError) as error:
+            aside = self._path.with_name(f"{self._path.name}.unusable")
+            log.error("cursor %s: %s; it becomes %s, and every job is published again",
+                      self._path, error, aside.name)  # fmt: skip
+            with contextlib.suppress(OSError):
+                self._path.replace(aside)
+            return Cursor()
+        return cursor
+
+    def save(self, cursor: Cursor, *, now: bool = False) -> None:
+        """Write it, unless that was done a moment ago: then `is_saved` stays false."""
+        self.is_saved = False
+        if not now and time.monotonic() - self._saved_at < _SAVE_SECONDS:
+            return
+        self._saved_at = time.monotonic()
+        try:
+            write_cursor(self._path, cursor)
+        except OSError as error:
+            if self._problem != str(error):
+                self._problem = str(error)
+                log.error("cursor %s can't be written: %s; after a crash, events since now are "
+                          "published again", self._path, error.strerror)  # fmt: skip
+        else:
+            self.is_saved, self._problem = True, ""
+
+
+class Daemon:
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self._queue = JobQueue(settings.ganeti_dir)
+        self._watcher = Watcher(settings.ganeti_dir)
+        self._file = CursorFile(settings.state_dir / CURSOR)
+        query = make_luxi_query(settings.luxi_socket, settings.luxi_timeout / 2)
+        self._inspector = Inspector(query, settings.luxi_timeout)
+        self._follower = Follower(
+            self._queue, self._file.read(), self._inspector, self.metrics,
+            cluster="", events=settings.events,
+        )  # fmt: skip
+        self._transport: Transport = make_transport(settings)
+        self._is_master = False
+        self._rescan_reason = "start"
+        self._rescan_at = 0.0
+        self._wake = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._problem = ""
+
+    async def run(self) -> None:
+        """Until SIGTERM or SIGINT; then what was sent is waited for, and the cursor written."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_reader(self._watcher.fileno(), self._note_changes)
+        self.metrics.serve(self.settings.metrics)
+        self._set_gauges()
+        self._read_role()
+        notify.send("READY=1")
+        watchdog = asyncio.create_task(_feed_watchdog())
+        work = asyncio.create_task(self._work())
+        stopped = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            notify.send("STOPPING=1")
+            self._wake.set()
+            async with asyncio.timeout(_LAST_SECONDS):
+                await work
+        except TimeoutError:
+            log.warning("the end: some messages are not confirmed; they are sent at the next start")
+        finally:
+            for task in (watchdog, work, stopped):
+                task.cancel()
+            loop.remove_reader(self._watcher.fileno())
+            self._watcher.close()
+            self._inspector.close()
+            self._file.save(self._follower.cursor, now=True)
+            await self._transport.close()
+
+    async def _work(self) -> None:
+        """Publish as long as there is something, then wait for more."""
+        delay = 0.0
+        while not self._stop.is_set():
+            try:
+                self._rescan_if_due()
+                if self._is_master and self._follower.backlog.has_work:
+                    await self._publish()
+                    delay = 0.0
+                if not self._file.is_saved:
+                    self._file.save(self._follower.cursor)
+                await self._sleep()
+            except SnfError as error:
+                delay = min(max(_BACKOFF[0], 2 * delay), _BACKOFF[1])
+                self._report(str(error))
+                await _wait(self._stop, delay * random.uniform(0.5, 1))  # noqa: S311 - no secret
+
+    async def _publish(self) -> None:
+        """Publish until nothing waits, or the node's role changed. Raises SnfError."""
+        if not self._transport.is_open:
+            await self._transport.open()
+            log.info("publishing to %s", self._transport.address)
+            self._follower.backlog.probe()
+        while self._is_master and self._follower.backlog.has_work and not self._stop.is_set():
+            all_sent = await self._follower.step(self._transport)
+            self._file.save(self._follower.cursor)
+            if not all_sent:
+                raise SnfError(f"not confirmed: {self._transport.problem}")
+            self._report("")
+            await asyncio.sleep(0)  # what changed meanwhile is noted
+
+    def _note_changes(self) -> None:
+        """The watch has something: note it and wake the worker."""
+        changes = self._watcher.read()
+        if changes.role:
+            self._read_role()
+        if changes.must_rescan:
+            self._rescan_reason = "overflow" if changes.overflowed else "queue"
+            if changes.overflowed:
+                log.warning("inotify: too many changes at once; the whole queue is looked at")
+        if self._is_master:
+            self._follower.backlog.add(changes.jobs)
+        if changes != type(changes)():
+            self._wake.set()
+
+    def _read_role(self) -> None:
+        """Am I the master? Whoever becomes it looks at everything; who was it, forgets."""
+        role = ssconf.read_role(self.settings.ganeti_dir)
+        self._follower.cluster = role.cluster
+        if role.is_master != self._is_master:
+            self._is_master = role.is_master
+            log.info("this node is %s", "the master" if role.is_master else "not the master")
+            if role.is_master:
+                self._rescan_reason = self._rescan_reason or "master"
+            else:
+                self._follower.backlog.clear()
+            self._report("")
+
+    def _rescan_if_due(self) -> None:
+        """Look at the whole queue, if there is a reason. Raises NodeError."""
+        now = time.monotonic()
+        reason = self._rescan_reason or ("timer" if now >= self._rescan_at else "")
+        if not reason:
+            return
+        if self._watcher.refresh():
+            reason = self._rescan_reason or "queue"
+        self._read_role()
+        if self._is_master:
+            self._follower.rescan(all_archive=reason != "timer")
+            self.metrics.rescans.labels(reason).inc()
+        self._rescan_reason = ""
+        self._rescan_at = now + self.settings.rescan_interval
+
+    def _report(self, problem: str) -> None:
+        """Log a trouble once, with its reason, and its end."""
+        if problem and problem != self._problem:
+            log.error("%s; events are kept until it works again", problem)
+        self._problem = problem
+        role = "master" if self._is_master else "not the master: waiting"
+        notify.send(f"STATUS={problem or role}")
+
+    async def _sleep(self) -> None:
+        """Until something happened, the next look is due, or the cursor can be written."""
+        seconds = max(0.0, self._rescan_at - time.monotonic())
+        await _wait(self._wake, seconds if self._file.is_saved else min(seconds, _SAVE_SECONDS))
+        self._wake.clear()
+
+    def _set_gauges(self) -> None:
+        backlog = self._follower.backlog
+        self.metrics.pending.set_function(lambda: len(backlog))
+        self.metrics.parked.set_function(lambda: backlog.parked)
+        self.metrics.oldest.set_function(lambda: backlog.oldest_age)
+        self.metrics.connected.set_function(lambda: float(self._transport.is_open))
+        self.metrics.master.set_function(lambda: float(self._is_master))
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+
+
+async def _feed_watchdog() -> None:
+    interval = notify.read_watchdog()
+    while interval:
+        notify.send("WATCHDOG=1")
+        await asyncio.sleep(interval)
+
+
+def run(settings: Settings) -> int:
+    """Run the daemon. Raises LockError when one runs already, NodeError."""
+
+    async def main() -> None:
+        await Daemon(settings).run()
+
+    with lock_file(settings.state_dir / LOCK):
+        asyncio.run(main())
+    return 0

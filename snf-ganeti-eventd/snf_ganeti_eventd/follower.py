@@ -1,0 +1,236 @@
+"""From jobs that changed to messages that are confirmed: a batch at a time.
+
+A batch is read from the queue, published, and recorded in the cursor. What was not confirmed
+is read again for the next batch, so that nothing but job numbers ever waits in memory, and
+what is published is always the latest.
+"""
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from snf_ganeti_eventd import opcode, schema
+from snf_ganeti_eventd.backlog import Backlog
+from snf_ganeti_eventd.cursor import Cursor
+from snf_ganeti_eventd.job import Job, JobDenied, JobError, Op, make_event_time, make_order
+from snf_ganeti_eventd.job_queue import JobQueue
+from snf_ganeti_eventd.message import Message, find_news, make_messages
+from snf_ganeti_eventd.metrics import Metrics
+from snf_ganeti_eventd.opcode import Kind
+from snf_ganeti_eventd.transport import Outcome, Transport
+
+log = logging.getLogger(__name__)
+
+BATCH_LIMIT = 256
+"""Jobs looked at, and about as many messages sent, before confirms are waited for."""
+BATCH_BYTES = 8 << 20
+"""Bytes of job files after which a batch takes no more; one larger file is a batch."""
+_SAMPLE = 100
+"""One message in so many is checked against its schema."""
+
+
+class Inspects(Protocol):
+    """What `instance.Inspector` does."""
+
+    failures: int
+
+    async def inspect(self, names: Collection[str]) -> Mapping[str, Mapping[str, Any]]: ...
+
+
+@dataclass(frozen=True)
+class Draft:
+    """An operation in a state that is not published, and the messages that say so."""
+
+    job: Job
+    op: Op
+    messages: Sequence[Message]
+
+
+class Follower:
+    """cluster: its name; events: the kinds of events that the site wants."""
+
+    def __init__(
+        self,
+        queue: JobQueue,
+        cursor: Cursor,
+        inspector: Inspects,
+        metrics: Metrics,
+        cluster: str,
+        events: Collection[str],
+    ) -> None:
+        self.cursor = cursor
+        self.backlog = Backlog()
+        self.cluster = cluster
+        self._queue = queue
+        self._inspector = inspector
+        self._metrics = metrics
+        self._events = frozenset(events)
+        self._unreadable: dict[int, str] = {}
+        self._denied: dict[int, JobDenied] = {}
+        self._sampled = 0
+        self._broken: set[str] = set()
+
+    def rescan(self, *, all_archive: bool = True) -> int:
+        """Put every job that is not done into the backlog; gives how many. Raises NodeError."""
+        for job_id, error in self._denied.items():  # since the look before this one
+            self._note_unreadable(job_id, error)
+        # The archive comes last: what is moved between both looks is seen twice, not never.
+        live = self._queue.list_live()
+        jobs = {*live, *self._queue.list_archived(all_groups=all_archive)}
+        self._check_queue(max(jobs, default=0))
+        found = [job for job in sorted(jobs | self.cursor.open.keys())
+                 if job not in self.cursor.done and not self.backlog.is_parked(job)]  # fmt: skip
+        self.backlog.add(found)
+        self.backlog.probe()
+        return len(found)
+
+    def _check_queue(self, last_job: int) -> None:
+        """Is the queue still the one that the cursor is of? A cluster that was made anew counts
+        its jobs from 1 again, and none of them is published."""
+        if self.cursor.anchor is None or not last_job:
+            return
+        anchor_id, received = self.cursor.anchor
+        anchor = self._read_quietly(anchor_id)
+        last = self._read_quietly(last_job)
+        is_other = anchor is not None and (anchor.received or (0, 0)) != received
+        if anchor is None and last is not None and last.id < anchor_id:
+            is_other = (last.received or (0, 0)) > received
+        if is_other:
+            log.error(
+                "the cursor knows another job %d than the queue: it is of another cluster, and "
+                "every job is published", anchor_id)  # fmt: skip
+            self.cursor = Cursor()
+
+    def _read_quietly(self, job_id: int) -> Job | None:
+        try:
+            return self._queue.read(job_id)
+        except JobError:
+            return None
+
+    async def step(self, transport: Transport) -> bool:
+        """Publish one batch; gives False when some of it has to be sent again."""
+        taken = self.backlog.take(BATCH_LIMIT)
+        drafts = await self._make_drafts(self._read_news(taken))
+        messages = [message for draft in drafts for message in draft.messages]
+        outcomes = await transport.publish(messages) if messages else []
+        self._count(messages, outcomes)
+        by_message = {each.id: outcome for each, outcome in zip(messages, outcomes, strict=True)}
+        unconfirmed = self._record(drafts, by_message)
+        self.backlog.put_back({job: since for job, since in taken.items() if job in unconfirmed})
+        return not unconfirmed
+
+    def _read_news(self, taken: dict[int, float]) -> list[tuple[Job, Op]]:
+        """What is new in these jobs. Those that would be too much at once wait again."""
+        found: list[tuple[Job, Op]] = []
+        size = 0
+        later: dict[int, float] = {}
+        for job_id, since in taken.items():
+            if size > BATCH_BYTES:
+                later[job_id] = since
+            elif job_id not in self.cursor.done and (job := self._read_job(job_id)):
+                news = find_news(job, self.cursor.open.get(job_id, ()))
+                size += job.size if news else 0
+                found.extend((job, op) for op in news)
+                if not news and job.is_final:
+                    self.cursor.finish(job_id, job.received)
+        self.backlog.put_back(later)
+        return found
+
+    def _read_job(self, job_id: int) -> Job | None:
+        try:
+            job = self._queue.read(job_id)
+        except JobDenied as error:
+            self._denied[job_id] = error  # a new job's file is, for a moment
+            return None
+        except JobError as error:
+            self._note_unreadable(job_id, error)
+            return None
+        self._unreadable.pop(job_id, None)
+        self._denied.pop(job_id, None)
+        if job is None and job_id in self.cursor.open:
+            self._metrics.lost.inc()
+            log.error("job %d was removed before all of it was published", job_id)
+            self.cursor.finish(job_id, None)
+        return job
+
+    def _note_unreadable(self, job_id: int, error: JobError) -> None:
+        """Log and count it once."""
+        if self._unreadable.get(job_id) != str(error):
+            self._unreadable[job_id] = str(error)
+            self._metrics.unreadable.inc()
+            log.error("%s; it is looked at again when it changes", error)
+
+    async def _make_drafts(self, found: Sequence[tuple[Job, Op]]) -> list[Draft]:
+        names = {str(op.input.get("instance_name")) for _, op in found if opcode.wants_instance(op)}
+        before = self._inspector.failures
+        details = await self._inspector.inspect(names)
+        self._metrics.undetailed.inc(self._inspector.failures - before)
+        return [self._make_draft(job, op, details) for job, op in found]
+
+    def _make_draft(self, job: Job, op: Op, details: Mapping[str, Mapping[str, Any]]) -> Draft:
+        subject = opcode.find_subject(op)
+        time = make_event_time(job, op)
+        if subject.name:
+            name = f"{subject.kind}:{subject.name}"
+            time = self.cursor.make_time(name, job.id, make_order(op), time)
+            if op.is_final:
+                self.cursor.record_time(name, job.id, time)
+        states = self.cursor.open.get(job.id, ())
+        known = states[op.index] if op.index < len(states) else ""
+        details_of_it = details.get(subject.name, {}) if subject.kind is Kind.OP else {}
+        messages = make_messages(job, op, known, self.cluster, time, details_of_it)
+        wanted = [message for message in messages if message.kind in self._events]
+        for message in wanted:
+            self._sample(message)
+        return Draft(job, op, wanted)
+
+    def _sample(self, message: Message) -> None:
+        self._sampled += 1
+        if self._sampled % _SAMPLE != 1:
+            return
+        try:
+            schema.check_body(message.kind, message.body)
+        except schema.SchemaError as error:
+            self._metrics.invalid.inc()
+            if str(error) not in self._broken:
+                self._broken.add(str(error))
+                log.error("%s; it is published all the same: this is a bug", error)
+
+    def _count(self, messages: Sequence[Message], outcomes: Sequence[Outcome]) -> None:
+        metrics = self._metrics
+        metrics.published.inc(len(messages))
+        metrics.confirmed.inc(outcomes.count(Outcome.CONFIRMED))
+        metrics.unconfirmed.inc(outcomes.count(Outcome.UNCONFIRMED))
+        metrics.unroutable.inc(outcomes.count(Outcome.UNROUTABLE))
+        metrics.redacted.inc(sum(message.redacted for message in messages))
+
+    def _record(self, drafts: Sequence[Draft], outcomes: Mapping[str, Outcome]) -> set[int]:
+        """Write down what became of each operation; gives the jobs that have to be sent again."""
+        again: set[int] = set()
+        for draft in drafts:
+            states = {outcomes[message.id] for message in draft.messages}
+            if Outcome.UNCONFIRMED in states:
+                again.add(draft.job.id)
+            elif Outcome.UNROUTABLE in states:
+                self._park(draft, outcomes)
+            else:
+                self.cursor.record(draft.job.id, draft.op.index, draft.op.status)
+                for message in draft.messages:
+                    self.backlog.unpark(message.key)
+        for draft in drafts:
+            job = draft.job
+            if job.is_final and not find_news(job, self.cursor.open.get(job.id, ())):
+                self.cursor.finish(job.id, job.received)
+        return again
+
+    def _park(self, draft: Draft, outcomes: Mapping[str, Outcome]) -> None:
+        for message in draft.messages:
+            if outcomes[message.id] is Outcome.UNROUTABLE:
+                is_first = self.backlog.park(message.key, draft.job.id)
+                if is_first and message.key not in self._broken:
+                    self._broken.add(message.key)
+                    log.warning(
+                        "nobody takes messages with routing key %s; they are kept and tried again",
+                        message.key,
+                    )
