@@ -8,7 +8,8 @@ CACHE := build/cache-$(shell id -u)
 
 # The components' Python packages, each in its component's folder; pyproject.toml names the same.
 PACKAGES := snf-ganeti-common/snf_ganeti snf-image-helper/snf_image_helper \
-	snf-image-host/snf_image_host snf-ganeti-eventd/snf_ganeti_eventd
+	snf-image-host/snf_image_host snf-ganeti-eventd/snf_ganeti_eventd \
+	vncauthproxy/vncauthproxy
 PYTHONPATH := $(subst $(space),:,$(patsubst %/,%,$(dir $(PACKAGES))) tests)
 RUFF := build/lint/bin/ruff
 PYTEST := $(PYTHON) -m pytest -o cache_dir=$(CACHE)/pytest
@@ -17,6 +18,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 # A part is a name in tests/: a folder, or test files named after it. These are groups of parts.
 PARTS_image := snf_image_host snf_image_helper image
 PARTS_package := package packages
+PARTS_console := vncauthproxy console
 PART :=
 NAMES := $(or $(PARTS_$(PART)),$(subst -,_,$(PART)))
 TESTS := $(sort $(wildcard $(foreach name,$(NAMES),tests/$(name) tests/*/$(name) \

@@ -15,14 +15,18 @@ DEBIAN = ROOT / "debian"
 
 PROVIDERS = {
     "aiormq": "python3-aiormq",
+    "cryptography": "python3-cryptography",
     "ganeti": "ganeti",
+    "h11": "python3-h11",
     "jsonschema": "python3-jsonschema",
     "nbd": "python3-libnbd",
     "pamqp": "python3-pamqp",
     "prometheus_client": "python3-prometheus-client",
+    "redis": "python3-redis",
     "requests": "python3-requests",
     "seccomp": "python3-seccomp",
     "urllib3": "python3-urllib3",
+    "websockets": "python3-websockets",
     "yarl": "python3-yarl",
 }
 """Debian's package of each module that is neither Python's nor ours."""

@@ -17,7 +17,13 @@ from testbed.roots import RESOLVER, build_base
 
 ROOT = Path(__file__).parents[2]
 BUILT = ROOT / "build/deb"
-COMPONENTS = ("snf-ganeti-common", "snf-ganeti-eventd", "snf-image-helper", "snf-image-host")
+COMPONENTS = (
+    "snf-ganeti-common",
+    "snf-ganeti-eventd",
+    "snf-image-helper",
+    "snf-image-host",
+    "vncauthproxy",
+)
 QUIET = {"DEBIAN_FRONTEND": "noninteractive"}
 APT = ("apt-get", "--yes", "--quiet", "--no-install-recommends")
 CHANGED_BY_DPKG = ("/var/lib/dpkg", "/var/log", "/var/cache", "/var/backups")
@@ -97,8 +103,9 @@ def test_packages_install_work_and_purge_without_leftovers(
         "snf_ganeti_eventd",
         "snf_image_helper",
         "snf_image_host",
+        "vncauthproxy",
     }
-    for user in ("snf-image", "snf-ganeti-eventd"):
+    for user in ("snf-image", "snf-ganeti-eventd", "vncauthproxy"):
         _, _, uid, gid, *_, shell = machine.run("getent", "passwd", user).text.split(":")
         assert int(uid) and int(gid)
         assert shell.strip() == "/usr/sbin/nologin"

@@ -1,0 +1,126 @@
+"""The proxy's life: start, reload on SIGHUP, drain on SIGTERM."""
+
+import asyncio
+import contextlib
+import importlib
+import logging
+import signal
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import Any, cast
+
+from snf_ganeti.errors import SnfError
+from vncauthproxy import backend, controllers
+from vncauthproxy.backend import Instances
+from vncauthproxy.front import Front, make_server_context
+from vncauthproxy.legacy import Legacy
+from vncauthproxy.listener import Acceptor, open_listener
+from vncauthproxy.page import Page
+from vncauthproxy.proxy import Proxy
+from vncauthproxy.session import SHUTDOWN, Sessions
+from vncauthproxy.settings import Settings
+from vncauthproxy.ticket_stores import make_store
+
+_CLOSE_SECONDS = 5.0
+_POLL_SECONDS = 0.1
+
+log = logging.getLogger(__name__)
+
+
+def run(chosen: Settings) -> None:
+    """Serve until SIGTERM or SIGINT. Raises NodeError when it can't start."""
+    with asyncio.Runner(loop_factory=_find_event_loop()) as runner:
+        runner.run(serve(chosen))
+
+
+def _find_event_loop() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        module = importlib.import_module("uvloop")
+    except ImportError:
+        return asyncio.new_event_loop
+    return cast(Callable[[], asyncio.AbstractEventLoop], module.new_event_loop)
+
+
+def make_proxy(chosen: Settings) -> Proxy:
+    limits = chosen.limits
+    return Proxy(
+        settings=chosen,
+        store=make_store(chosen.tickets.redis, chosen.tickets.redis_ca),
+        sessions=Sessions(limits),
+        instances=Instances(chosen.targets, chosen.ganeti, limits.handshake),
+        controllers=controllers.read(chosen.controllers),
+        page=Page(chosen.page),
+    )
+
+
+async def serve(chosen: Settings) -> None:
+    proxy = make_proxy(chosen)
+    front = Front(proxy, make_server_context(chosen))
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, reload, front)
+    acceptor = Acceptor(proxy)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(proxy.store.close)
+        await stack.enter_async_context(_background(proxy.sweep()))
+        with _listening(front, acceptor) as works:
+            async with _background(*works):
+                log.info("consoles at %s", chosen.public_url)
+                await stop.wait()
+        await _drain(proxy)
+        await acceptor.close(_CLOSE_SECONDS)
+
+
+@contextlib.contextmanager
+def _listening(front: Front, acceptor: Acceptor) -> Iterator[list[Coroutine[Any, Any, None]]]:
+    """The sockets, and what accepts on them. Raises NodeError."""
+    chosen = front.proxy.settings
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(open_listener(chosen.listen.address, chosen.listen.port))
+        works = [acceptor.accept(listener, front.serve)]
+        if chosen.legacy.enabled:
+            control = open_listener(chosen.legacy.address, chosen.legacy.port)
+            stack.enter_context(control)
+            legacy = Legacy(front.proxy, acceptor, lambda: front.context)
+            works.append(acceptor.accept(control, legacy.serve))
+        yield works
+
+
+@contextlib.asynccontextmanager
+async def _background(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _drain(proxy: Proxy) -> None:
+    """Let sessions go on for a while, and no new ones begin; then end them."""
+    proxy.sessions.draining = True
+    seconds = proxy.settings.limits.drain
+    count = len(proxy.sessions.running)
+    log.info("stopping; %d sessions have %g s to end", count, seconds)
+    deadline = asyncio.get_running_loop().time() + seconds
+    while proxy.sessions.running and asyncio.get_running_loop().time() < deadline:
+        await asyncio.sleep(_POLL_SECONDS)
+    for session in list(proxy.sessions.running.values()):
+        session.stop(SHUTDOWN)
+
+
+def reload(front: Front) -> None:
+    """Take the certificates and the controllers' tokens from their files again. Sessions go on;
+    what can't be read stays as it was. Settings need a restart."""
+    proxy = front.proxy
+    try:
+        context = make_server_context(proxy.settings)
+        known = controllers.read(proxy.settings.controllers)
+    except SnfError as error:
+        log.error("nothing was reloaded: %s", error)
+        return
+    front.context, proxy.controllers = context, known
+    backend.make_context.cache_clear()
+    log.info("certificates and tokens were reloaded")
