@@ -12,7 +12,7 @@ format, version 1.0.
 
 import re
 import tarfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BufferedReader
 
@@ -93,15 +93,15 @@ class DumpReader:
             raise InputError("the dump is empty", hint=_WAY_OUT)
         self.size = self._read_head()
 
-    def read_data(self, take_buffer: Callable[[], memoryview]) -> Iterator[tuple[int, memoryview]]:
+    def read_data(self, buffer: memoryview) -> Iterator[tuple[int, memoryview]]:
         """The disk's data: offset and bytes, ascending; what is not among them is zero.
 
-        take_buffer: gives a buffer for the next bytes. Raises InputError when the dump is cut
-        off or damaged; of a plain one, nobody can tell.
+        buffer: for the bytes; it is used anew for the next ones. Raises InputError when the dump
+        is cut off or damaged; of a plain one, nobody can tell.
         """
         if self.size is None:
-            return self._read_plain(take_buffer)
-        return self._read_pieces(self.size, take_buffer)
+            return self._read_plain(buffer)
+        return self._read_pieces(self.size, buffer)
 
     def _read_head(self) -> int | None:
         info = _parse_header(self._begun)
@@ -115,12 +115,9 @@ class DumpReader:
             return None
         return int(found[1])
 
-    def _read_plain(
-        self, take_buffer: Callable[[], memoryview]
-    ) -> Iterator[tuple[int, memoryview]]:
+    def _read_plain(self, buffer: memoryview) -> Iterator[tuple[int, memoryview]]:
         offset, begun = 0, self._begun
         while True:
-            buffer = take_buffer()
             buffer[: len(begun)] = begun
             count = len(begun) + self._fill(buffer[len(begun) :])
             if not count:
@@ -128,16 +125,14 @@ class DumpReader:
             yield offset, buffer[:count]
             offset, begun = offset + count, b""
 
-    def _read_pieces(
-        self, size: int, take_buffer: Callable[[], memoryview]
-    ) -> Iterator[tuple[int, memoryview]]:
+    def _read_pieces(self, size: int, buffer: memoryview) -> Iterator[tuple[int, memoryview]]:
         offset = 0
         while (block := self._read(BLOCK)) != bytes(BLOCK):
             length, extents = self._read_piece_head(block)
             for extent in extents:
                 at = extent.offset
                 while at < extent.end:
-                    data = take_buffer()[: extent.end - at]
+                    data = buffer[: extent.end - at]
                     if self._fill(data) < len(data):
                         raise InputError("the dump ends early", hint=_WAY_OUT)
                     yield offset + at, data

@@ -84,7 +84,7 @@ class Transfer:
     """The one disk that `import` or `export` works on.
 
     device: what Ganeti names first, the same as `path` when there is one. size_fd: where
-    `export` writes how many MiB will come, or None.
+    `export` writes how many bytes will come, or None.
     """
 
     index: int

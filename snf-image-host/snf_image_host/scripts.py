@@ -16,7 +16,6 @@ from snf_image_host.targets import open_target
 from snf_image_host.transfer import make_dump, measure_dump, restore_dump
 
 _PROGRAM = "snf-image"
-_MEBIBYTE = 1 << 20
 
 
 def create() -> int:
@@ -51,13 +50,13 @@ def rename() -> int:
 
 
 def export() -> int:
-    """Write a disk to standard output, and about how many MiB come to EXP_SIZE_FD."""
+    """Write a disk to standard output, and to EXP_SIZE_FD about how many bytes come."""
     transfer, disk = _begin_transfer("export")
     jail = find_jail(settings.read().helper_user)
     with open_target(disk, jail, writable=False) as target:
         if transfer.size_fd is not None:
             with open(transfer.size_fd, "w") as hint:
-                hint.write(f"{-(-measure_dump(target) // _MEBIBYTE)}\n")
+                hint.write(f"{measure_dump(target)}\n")  # read as bytes by Ganeti
         for data in make_dump(target):
             sys.stdout.buffer.write(data)
     return 0
@@ -68,7 +67,7 @@ def import_() -> int:
     _, disk = _begin_transfer("import")
     jail = find_jail(settings.read().helper_user)
     with open_target(disk, jail) as target, open(sys.stdin.fileno(), "rb", closefd=False) as stream:
-        restore_dump(stream, target, disk.size, lambda position, total: None)
+        restore_dump(stream, target, disk.size)
     return 0
 
 

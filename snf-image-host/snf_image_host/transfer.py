@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from io import BufferedReader
 
 from snf_ganeti.errors import InputError, NodeError
-from snf_image_host.disk_copy import Buffers, OnProgress, Run, copy_runs, split_runs
+from snf_image_host.disk_copy import CHUNK, Run, split_runs
 from snf_image_host.dump import (
     END,
     EXTENTS_LIMIT,
@@ -65,12 +65,12 @@ class _Piece:
 
 def _read_runs(target: Target) -> Iterator[Run]:
     """The runs of data of a disk, none of zeros."""
-    buffers = Buffers()
+    whole = memoryview(bytearray(CHUNK))  # the piece takes a copy
     try:
         for start, end in target.find_data():
             at = start
             while at < end:
-                buffer = buffers.take()[: end - at]
+                buffer = whole[: end - at]
                 count = target.read_into(at, buffer)
                 if not count:
                     raise NodeError(f"{target.name} ends at byte {at} of {target.size}")
@@ -80,9 +80,7 @@ def _read_runs(target: Target) -> Iterator[Run]:
         raise NodeError(f"{target.name} can't be read: {error.strerror}") from None
 
 
-def restore_dump(
-    stream: BufferedReader, target: Target, least: int, on_progress: OnProgress
-) -> None:
+def restore_dump(stream: BufferedReader, target: Target, least: int) -> None:
     """Make a disk what a dump says; where the dump has nothing, zeros.
 
     least: bytes that a plain dump must have at least, as its end can't tell that it is one.
@@ -90,19 +88,24 @@ def restore_dump(
     disk can't be written.
     """
     reader = DumpReader(stream)
-    copy_runs(
-        _make_runs(reader, target, least),
-        target,
-        lambda run: (run.start + run.length, target.size),
-        on_progress,
-    )
+    blank = target.erase()
+    # One thread: a stream may stall for good, and who waits for it must be free to end.
+    for run in _make_runs(reader, target, least):
+        try:
+            if run.data is not None:
+                target.write(run.start, run.data)
+            elif not blank:
+                target.zero(run.start, run.length)
+        except OSError as error:
+            raise NodeError(f"{target.name} can't be written: {error.strerror}") from None
+    target.flush()
 
 
 def _make_runs(reader: DumpReader, target: Target, least: int) -> Iterator[Run]:
     """The whole disk as runs. A dump may go on behind the disk's end with zeros: the disk that
     it is of was rounded up otherwise."""
-    at = 0
-    for start, data in reader.read_data(Buffers().take):
+    at, buffer = 0, memoryview(bytearray(CHUNK))
+    for start, data in reader.read_data(buffer):
         if start > at:
             yield from _make_zeros(at, start, target)
         for run in split_runs(start, data):

@@ -44,12 +44,17 @@ class MemoryDisk:
         return self.blank
 
     def write(self, start: int, data: memoryview) -> None:
+        self._break()
         assert start + len(data) <= self.size
         self.content[start : start + len(data)] = data
 
     def zero(self, start: int, length: int) -> None:
         assert start + length <= self.size
         self.content[start : start + length] = bytes(length)
+
+    def _break(self) -> None:
+        if self.broken:
+            raise OSError(5, "Input/output error")
 
     def flush(self) -> None:
         pass
@@ -58,8 +63,7 @@ class MemoryDisk:
         yield 0, self.size
 
     def read_into(self, start: int, buffer: memoryview) -> int:
-        if self.broken:
-            raise OSError(5, "Input/output error")
+        self._break()
         data = self.content[start : start + len(buffer)]
         buffer[: len(data)] = data
         return len(data)
@@ -70,7 +74,7 @@ def dump(content: bytes) -> bytes:
 
 
 def restore(dumped: bytes, disk: MemoryDisk, least: int = 0) -> bytes:
-    restore_dump(io.BufferedReader(io.BytesIO(dumped)), disk, least, lambda at, total: None)  # type: ignore[arg-type]  # BytesIO is a raw stream, too
+    restore_dump(io.BufferedReader(io.BytesIO(dumped)), disk, least)  # type: ignore[arg-type]  # BytesIO is a raw stream, too
     return bytes(disk.content)
 
 
@@ -180,6 +184,13 @@ def test_data_behind_the_disks_end_is_refused_and_zeros_are_not(plain: bool) -> 
     content = make_content(BLOCK, BLOCK)
     with pytest.raises(InputError, match="data at byte 4096, and the disk has only 4096 bytes"):
         restore(content if plain else dump(content), MemoryDisk(bytes(BLOCK)))
+
+
+def test_a_disk_that_can_not_be_written_is_named() -> None:
+    disk = MemoryDisk(b"x" * BLOCK)
+    disk.broken = True
+    with pytest.raises(NodeError, match="the disk can't be written: Input/output error"):
+        restore(dump(b"x" * BLOCK), disk)
 
 
 def test_a_disk_that_can_not_be_read_is_named() -> None:
