@@ -137,6 +137,7 @@ class Session:
         self._partial = b""
         self._doing = "booting"
         self._cancelled = False
+        self._ready = False
         begun = time.monotonic()
         self._cancel_at = begun + limits.soft_timeout
         self._give_up_at = begun + limits.boot_timeout
@@ -147,10 +148,12 @@ class Session:
         result = None
         try:
             for event in self._read_events():
+                self._require_order(event, result)
                 on_event(event)
                 match event:
                     case Ready():
                         self._require_version(event)
+                        self._ready = True
                         self._unsent += request_line
                         self._give_up_at = self._cancel_at + self._limits.hard_timeout
                     case TaskStart() | TaskEnd():
@@ -216,6 +219,12 @@ class Session:
         if len(self._partial) > EVENT_LIMIT:
             raise NodeError("the helper VM sent a line that is too long")
         return lines
+
+    def _require_order(self, event: Event, result: RunResult | None) -> None:
+        """Ready is the first event and comes once, the result is the last: a second one of
+        either would have the host send more, or wait longer."""
+        if result is not None or isinstance(event, Ready) is self._ready:
+            raise NodeError("the helper VM broke the protocol: an event out of its order")
 
     def _require_version(self, ready: Ready) -> None:
         if ready.version != VERSION:

@@ -24,13 +24,17 @@ Harm = Callable[[Path, Partition], None]
 """Changes a partition of an image."""
 
 
+PLAIN = Layout()
+
+
 def make_guest(
     *edits: Edit,
-    layout: Layout = Layout(),
+    layout: Layout = PLAIN,
     debugfs: Sequence[str] = (),
     harm: Harm | None = None,
 ) -> Make:
     """Makes the image of a guest with these changes. debugfs: its requests, on the root."""
+
     def make(path: Path) -> None:
         disk = layout.disk
         with tempfile.TemporaryDirectory(prefix="hostile-") as scratch:
