@@ -25,6 +25,8 @@ _NAMESPACES = ("pid", "net", "ipc", "uts", "cgroup-try")
 _DEVICES = tuple(Path("/dev", name) for name in ("null", "zero", "random", "urandom"))
 _SHARED_LINKS = ("bin", "lib", "lib64", "sbin")
 _SETPRIV_NEEDS = ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP")
+_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2"}
+"""Address space is limited, and glibc takes 64 MiB of it for each of eight arenas a CPU."""
 _DESCRIPTORS = 512
 """Open files at once; QEMU gives up ioeventfd when it gets 64."""
 
@@ -91,7 +93,12 @@ def spawn_jailed(
         jailed = make_jail_argv(jail, confinement, argv, filter_fd, groups)
         descriptors = (*pass_fds, filter_fd)
         with process.spawn(
-            jailed, stdin=stdin, stdout=stdout, stderr=stderr, env=env, pass_fds=descriptors
+            jailed,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            env={**_ENVIRONMENT, **(env or {})},
+            pass_fds=descriptors,
         ) as child:
             yield child
 

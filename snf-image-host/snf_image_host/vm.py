@@ -37,8 +37,9 @@ _KERNEL_ARGUMENTS = " ".join(
     )
 )
 _SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
-_OVERHEAD = 1536 << 20
-"""Bytes of address space that QEMU takes beside the guest's memory."""
+_OVERHEAD = 2560 << 20
+"""Bytes of address space that QEMU takes beside the guest's memory: a slow disk has it start
+64 threads, each with a stack of 8 MiB."""
 
 
 @dataclass(frozen=True)
