@@ -1,0 +1,152 @@
+"""The demonstration: a Ganeti cluster deploys an image, and the instance is logged in to.
+
+    python3 -m testbed.demo up      leaves the cluster running, under the name `demo`
+    python3 -m testbed.demo down
+
+Each stage is timed. What is shown of the instance is what the instance itself says, over SSH.
+"""
+
+import argparse
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from snf_ganeti.errors import InputError, run_main
+from testbed import appliance, images
+from testbed.bed import Bed, close_bed, open_bed
+from testbed.deployed import (
+    IMAGES,
+    PASSWORD,
+    PASSWORD_HASH,
+    SETTINGS,
+    Deployed,
+    Personality,
+    make_key,
+    make_settings,
+)
+from testbed.ganeti import Cluster, create_cluster
+from testbed.machine import Bind
+from testbed.roots import BUILD
+from testbed.ssh import log_in
+
+NAME = "demo"
+INSTANCE = "web.bed.test"
+ADDRESS = "10.78.0.51"
+IMAGE = images.RECIPES["bookworm-mbr-ext4"]
+_WELCOME = Personality("/etc/motd", b"Deployed by snf-image: nobody on the node opened me.\n")
+_BOOT_SECONDS = 600.0
+_SHOWN = (
+    ("host name", "hostname"),
+    ("disk", "lsblk --noheadings --output NAME,SIZE,FSSIZE,MOUNTPOINT /dev/vda"),
+    ("network", "ip -brief address show scope global"),
+    ("/etc/motd", "cat /etc/motd"),
+)
+
+
+@dataclass
+class Stages:
+    """How long each stage took, in seconds, in order."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Say what begins; note how long the block took, if it ended well."""
+        print(f"\n── {name}", flush=True)
+        begun = time.monotonic()
+        yield
+        self.seconds[name] = time.monotonic() - begun
+
+    def make_table(self) -> str:
+        rows = {**self.seconds, "all": sum(self.seconds.values())}
+        width = max(map(len, rows))
+        return "\n".join(f"  {name:<{width}} {seconds:8.1f} s" for name, seconds in rows.items())
+
+
+def up() -> None:
+    """Bring the demonstration up and leave it running."""
+    stages = Stages()
+    with stages.timed("build the Debian image"):
+        image = images.build(IMAGE)
+        print(f"{image.name}: {image.stat().st_size >> 20} MiB")
+    with contextlib.ExitStack() as stack:
+        with stages.timed("make the node's root, with the packages installed"):
+            appliance.FOLDER.mkdir(parents=True, exist_ok=True)
+            bed = stack.enter_context(
+                open_bed(NAME, debs=find_debs(), binds=make_binds(), keep=True)
+            )
+        with stages.timed("build the helper VM"):
+            appliance.build(bed)
+        with stages.timed("create the Ganeti cluster"):
+            cluster = create_cluster(bed)
+            cluster.node.write(SETTINGS, make_settings())
+        instance = make_instance(bed, image)
+        with stages.timed("gnt-instance add"):
+            print(cluster.add_instance(INSTANCE, *instance.make_options()))
+        with stages.timed("boot, until a login by SSH"):
+            show_instance(bed, instance)
+    print(f"\n── How long each stage took\n{stages.make_table()}")
+    print(f"\n── What to do next\n{make_hints(cluster, instance)}")
+
+
+def find_debs() -> list[Path]:
+    return sorted((BUILD / "deb").glob("*.deb"))
+
+
+def make_binds() -> tuple[Bind, ...]:
+    """What a node sees of this machine: the helper's appliance, and the images."""
+    return (appliance.BIND, Bind(images.FOLDER, IMAGES))
+
+
+def make_instance(bed: Bed, image: Path) -> Deployed:
+    return Deployed(
+        name=INSTANCE,
+        image=image.name,
+        address=ADDRESS,
+        key=make_key(bed.folder / "key"),
+        personality=(_WELCOME,),
+        secrets={"img_passwd_hash": PASSWORD_HASH},
+    )
+
+
+def show_instance(bed: Bed, instance: Deployed) -> None:
+    """Log in and show what the instance says of itself."""
+    with log_in(bed.wire, instance.host, _BOOT_SECONDS) as login:
+        for what, command in _SHOWN:
+            lines = login.run(command).rstrip().splitlines()
+            print(f"  {what:<10} " + "\n             ".join(lines))
+
+
+def make_hints(cluster: Cluster, instance: Deployed) -> str:
+    """Commands for people, each to be typed as it is."""
+    bed = cluster.bed
+    ssh = f"ssh -i {instance.key} -o UserKnownHostsFile=/dev/null root@{instance.address}"
+    return "\n".join(
+        (
+            "a shell on the node (try: gnt-instance list, gnt-job list, snf-image check):",
+            f"  {cluster.node.make_shell_command()}",
+            f"a shell in the instance (its password on the console is: {PASSWORD}):",
+            f"  sudo nsenter --target={bed.wire.machine.pid} --net -- {ssh}",
+            "the end of it all:",
+            "  sudo make demo-down",
+        )
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="demo", description="The demonstration.")
+    parser.add_argument("verb", choices=("up", "down"))
+    if parser.parse_args().verb == "up":
+        if not find_debs():
+            raise InputError("no packages are built", hint="run: sudo make demo")
+        up()
+    else:
+        close_bed(NAME)
+        print("The demo is down.")
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)
