@@ -5,14 +5,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from testbed import appliance, guests, images
+from testbed import appliance, guests, images, snf_image
 from testbed.bed import Bed, open_bed
 from testbed.deployed import IMAGES, SETTINGS, make_settings
 from testbed.ganeti import Cluster, create_cluster
 from testbed.guests import LAYOUTS
-from testbed.machine import Bind, Machine
+from testbed.machine import Bind
 from testbed.roots import BUILD
-from testbed.snf_image import SITE, WORK, Node
+from testbed.snf_image import Node
 
 BINDS = (appliance.BIND, Bind(images.FOLDER, IMAGES))
 
@@ -51,15 +51,10 @@ def deployer(cluster: Cluster) -> Cluster:
 @pytest.fixture(scope="session")
 def node(bed: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     """A machine that deploys the small guests with the installed packages; see `Node`."""
-    appliance.build(bed)
-    work = tmp_path_factory.mktemp("node")
-    (work / "images").mkdir()
-    binds = (*bed.binds, Bind(work, WORK, writable=True))
-    with Machine("deploy", bed.folder / "deploy", bed.layers, binds).powered() as machine:
-        machine.write(SETTINGS, SITE)
+    with snf_image.powered_node(bed, tmp_path_factory.mktemp("node")) as node:
         for name, layout in LAYOUTS.items():
-            guests.build(layout, work / f"images/{name}.raw")
-        yield Node(machine, work)
+            guests.build(layout, node.work / f"images/{name}.raw")
+        yield node
 
 
 @pytest.fixture

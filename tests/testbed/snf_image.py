@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from snf_ganeti import process
-from testbed.machine import Machine
+from testbed import appliance
+from testbed.bed import Bed
+from testbed.deployed import SETTINGS
+from testbed.machine import Bind, Machine
 from testbed.partitioning import MIB
 
 SCRIPTS = "/usr/share/ganeti/os/snf-image"
@@ -76,6 +79,17 @@ class Node:
         return own | set(mounts) | set(files)
 
 
+@contextlib.contextmanager
+def powered_node(bed: Bed, work: Path) -> Iterator[Node]:
+    """A node of its own beside the bed's, on for the block, with the helper's appliance."""
+    appliance.build(bed)
+    (work / "images").mkdir(exist_ok=True)
+    binds = (appliance.BIND, Bind(work, WORK, writable=True))
+    with Machine("deploy", bed.folder / "deploy", bed.layers, binds).powered() as machine:
+        machine.write(SETTINGS, SITE)
+        yield Node(machine, work)
+
+
 def make_deploy_argv(layout: str, disk: Path) -> tuple[str, ...]:
     image = (f"--image={layout}.raw", "--format=diskdump")
     return ("snf-image", "deploy", *image, f"--disk={WORK}/{disk.name}")
@@ -107,7 +121,10 @@ def find_partitions(disk: Path) -> dict[int, tuple[int, int]]:
     table = json.loads(process.run(["sfdisk", "--json", str(disk)]).text)["partitiontable"]
     sector = table.get("sectorsize", 512)
     return {
-        int(each["node"].removeprefix(str(disk))): (each["start"] * sector, each["size"] * sector)
+        int(each["node"].removeprefix(str(disk)).removeprefix("p")): (
+            each["start"] * sector,
+            each["size"] * sector,
+        )
         for each in table["partitions"]
     }
 
