@@ -12,10 +12,12 @@ from snf_image_helper.protocol import (
     VERSION,
     ProtocolError,
     Ready,
+    Request,
     RunResult,
     Warned,
     clean_text,
     parse_request,
+    parse_wake,
 )
 from snf_image_helper.runner import Cancelled, run_tasks
 from snf_image_helper.task import Context, find_tasks
@@ -26,11 +28,10 @@ def serve(ports: Ports) -> RunResult:
     tasks = find_tasks()  # imported before Ready: what fails to load is never asked for work
     ports.send(Ready(VERSION))
     try:
-        request = parse_request(ports.read_request())
+        request = await_request(ports)
     except ProtocolError as error:
         return RunResult("error", str(error))
-    machine.set_clock(request.time)
-    machine.add_entropy(request.entropy)
+    machine.refresh(request.time, request.entropy)
     machine.on_cancel(Cancelled)
     ports.watch_cancel(machine.cancel)
 
@@ -42,6 +43,17 @@ def serve(ports: Ports) -> RunResult:
         return run_tasks(tasks, Context(request, disks, warn), ports.send)
     except Cancelled:
         return RunResult("error", "the host's deadline passed")
+
+
+def await_request(ports: Ports) -> Request:
+    """The request; this machine may be saved meanwhile, and woken many times after that.
+
+    Raises ProtocolError.
+    """
+    while wake := parse_wake(line := ports.read_line()):
+        machine.refresh(wake.time, wake.entropy)
+        ports.send(Ready(VERSION))
+    return parse_request(line)
 
 
 def main() -> None:

@@ -36,8 +36,8 @@ class Ports:
         while line:
             line = line[os.write(self._events_fd, line) :]
 
-    def read_request(self) -> bytes:
-        """The host's first line. Raises ProtocolError when none comes."""
+    def read_line(self) -> bytes:
+        """The host's next line. Raises ProtocolError when none comes."""
         return self._read_line(REQUEST_LIMIT)
 
     def watch_cancel(self, cancel: Callable[[], None]) -> None:

@@ -1,9 +1,11 @@
 """What host and helper say to each other: JSON Lines over two virtio-serial ports.
 
 The host writes one `Request` to the port `org.snf.request`, and may write `{"type":
-"cancel"}` after it. The helper writes events to `org.snf.events`:
+"cancel"}` after it. Before it, it may write `Wake`: a helper whose memory was saved and is
+restored then takes over time and randomness, and is ready once more. The helper writes events
+to `org.snf.events`:
 
-    image-helper, subtype ready        the runner waits for its request
+    image-helper, subtype ready        the runner waits for its request, or was woken
     image-helper, subtype task-start   a task begins
     image-helper, subtype task-end     it ended: result, reason, seconds
     image-helper, subtype warning      messages
@@ -107,6 +109,15 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Wake:
+    """Time went by while the helper did not run, and others were restored from the same
+    memory. entropy and time: as in a request."""
+
+    entropy: str = field(repr=False)
+    time: float
+
+
+@dataclass(frozen=True)
 class Ready:
     version: int
 
@@ -164,6 +175,10 @@ def make_request_line(request: Request) -> bytes:
     return line
 
 
+def make_wake_line(wake: Wake) -> bytes:
+    return json.dumps({"type": "wake", **asdict(wake)}).encode() + b"\n"
+
+
 def make_cancel_line() -> bytes:
     return b'{"type": "cancel"}\n'
 
@@ -171,6 +186,17 @@ def make_cancel_line() -> bytes:
 def is_cancel(line: bytes) -> bool:
     """Does the host ask for the end? Raises ProtocolError for what is not an object."""
     return _parse_object(line, EVENT_LIMIT).get("type") == "cancel"
+
+
+def parse_wake(line: bytes) -> Wake | None:
+    """The host's line, if it is the one that wakes. Raises ProtocolError."""
+    fields = _parse_object(line, REQUEST_LIMIT)
+    if fields.pop("type", None) != "wake":
+        return None
+    try:
+        return Wake(**fields)
+    except TypeError as error:
+        raise ProtocolError(f"the line that wakes is malformed: {error}") from None
 
 
 def parse_request(line: bytes) -> Request:

@@ -22,6 +22,7 @@ from snf_image_helper.protocol import (
     RunResult,
     TaskEnd,
     TaskStart,
+    Wake,
     Warned,
     parse_event,
 )
@@ -186,6 +187,15 @@ def test_a_request_over_the_limit_is_not_sent(monkeypatch: pytest.MonkeyPatch) -
 def test_a_request_of_another_version_or_form_is_refused(line: bytes, reason: str) -> None:
     with pytest.raises(ProtocolError, match=reason):
         protocol.parse_request(line)
+
+
+def test_what_wakes_arrives_as_it_was_sent_and_is_told_from_a_request() -> None:
+    wake = Wake("s3cr3t", 1e9)
+    assert "s3cr3t" not in repr(wake)
+    assert protocol.parse_wake(protocol.make_wake_line(wake)) == wake
+    assert protocol.parse_wake(protocol.make_request_line(REQUEST)) is None
+    with pytest.raises(ProtocolError, match="malformed"):
+        protocol.parse_wake(b'{"type": "wake", "surprise": 1}')
 
 
 def test_a_cancel_is_told_from_a_request() -> None:
