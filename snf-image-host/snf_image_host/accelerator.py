@@ -10,14 +10,13 @@ import dataclasses
 import json
 import logging
 import os
-import shutil
 from pathlib import Path
 from typing import Literal
 
 from snf_ganeti.lock import lock_file
 from snf_image_host.appliance import Appliance
-from snf_image_host.helper import HelperVm, start_helper
-from snf_image_host.vm import KVM, QEMU, AcceleratorName
+from snf_image_host.helper import HelperVm, boot_helper
+from snf_image_host.vm import KVM, AcceleratorName, identify_qemu
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +49,7 @@ def find_accelerator(setting: AcceleratorSetting, vm: HelperVm) -> AcceleratorNa
 def prove_kvm(vm: HelperVm) -> AcceleratorName:
     """Boot the helper under KVM; `tcg` when it does not answer."""
     limits = dataclasses.replace(vm.limits, boot_timeout=_PROOF_TIMEOUT)
-    with start_helper(dataclasses.replace(vm, accelerator="kvm", limits=limits)) as session:
+    with boot_helper(dataclasses.replace(vm, accelerator="kvm", limits=limits)) as session:
         ready = session.wait_ready()
     if not ready:
         log.warning("%s is there, but no machine boots on it: emulating (slow)", KVM)
@@ -59,11 +58,10 @@ def prove_kvm(vm: HelperVm) -> AcceleratorName:
 
 def make_conditions(appliance: Appliance) -> dict[str, str]:
     """What a verdict depends on."""
-    program = shutil.which(QEMU, path="/usr/local/bin:/usr/bin:/bin") or ""
     return {
         "appliance": appliance.folder.name,
         "kernel": os.uname().release,
-        "qemu": str(Path(program).stat().st_mtime_ns) if program else "",
+        "qemu": identify_qemu(),
     }
 
 

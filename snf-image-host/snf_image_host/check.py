@@ -12,8 +12,9 @@ from snf_ganeti.process import ENVIRONMENT
 from snf_image_host import settings
 from snf_image_host.appliance import read_appliance, verify_appliance
 from snf_image_host.customization import find_helper
-from snf_image_host.helper import start_helper
+from snf_image_host.helper import find_state, start_helper
 from snf_image_host.jail import find_jail
+from snf_image_host.saved_state import verify_state
 from snf_image_host.settings import Settings
 
 TOOLS = (
@@ -97,16 +98,29 @@ def _look_for_appliance(site: Settings) -> str:
     return f"{appliance.folder.name}, Linux {appliance.manifest.kernel_release}"
 
 
+def _look_for_state(site: Settings) -> str:
+    """A node without a saved state is able all the same, only slower."""
+    vm = find_helper(site, find_jail(site.helper_user))
+    try:
+        state = find_state(vm)
+        verify_state(state)
+    except NodeError as error:
+        return f"every run boots the helper: {error}; run: snf-image build-helper"
+    size = sum(extent.length for extent in state.extents)
+    return f"{state.name}, {size >> 20} MiB, under {vm.accelerator}"
+
+
 def _look_for_boot(site: Settings) -> str:
     vm = find_helper(site, find_jail(site.helper_user))
     begun = time.monotonic()
-    with start_helper(vm) as session:
-        if not session.wait_ready():
+    with start_helper(vm) as helper:
+        if not helper.wait_ready():
             raise NodeError(
                 f"the helper VM did not boot under {vm.accelerator}; its console said last: "
-                f"{session.console.last_line}"
+                f"{helper.console.last_line}"
             )
-    return f"booted in {time.monotonic() - begun:.1f} s under {vm.accelerator}"
+        how = "restored" if helper.restored else "booted"
+    return f"{how} in {time.monotonic() - begun:.1f} s under {vm.accelerator}"
 
 
 CHECKS: dict[str, Callable[[Settings], str]] = {
@@ -116,6 +130,7 @@ CHECKS: dict[str, Callable[[Settings], str]] = {
     "spool": _look_for_spool,
     "memory": _look_for_memory,
     "appliance": _look_for_appliance,
+    "state": _look_for_state,
     "helper": _look_for_boot,
 }
 """Name → what was found; a check raises SnfError when the node is not able."""

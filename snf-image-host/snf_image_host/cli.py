@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from snf_ganeti import log
-from snf_ganeti.errors import InputError, NodeError
+from snf_ganeti.errors import InputError, NodeError, SnfError
 from snf_image_host import deployment, settings
 from snf_image_host.appliance_build import SUITE, build_appliance, read_recipe
 from snf_image_host.check import check_node
+from snf_image_host.customization import find_helper
 from snf_image_host.environ import Disk, Instance, Nic
+from snf_image_host.jail import find_jail
 from snf_image_host.journal import Journal, closing
 from snf_image_host.monitor import open_monitor
 from snf_image_host.parameters import verify_parameters
 from snf_image_host.progress import ProgressBar
+from snf_image_host.state_build import save_state
 from snf_image_host.strict_json import parse_json
 
 PROGRAM = "snf-image"
@@ -80,6 +83,11 @@ def build_helper(arguments: argparse.Namespace) -> int:
     made = build_appliance(site.helper_dir, read_recipe(), arguments.suite, arguments.mirror)
     size = sum(record.size for record in made.manifest.files.values())
     print(f"{made.folder}: Linux {made.manifest.kernel_release}, {size >> 20} MiB")
+    try:
+        state = save_state(find_helper(site, find_jail(site.helper_user)))
+        print(f"{state.folder}: saved as it waits for work")
+    except SnfError as error:
+        print(f"warning: {error}; every run will boot the helper", file=sys.stderr)
     return 0
 
 

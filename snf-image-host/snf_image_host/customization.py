@@ -1,22 +1,17 @@
 """A customization: the helper VM of this node at work on open disks."""
 
-import base64
 import dataclasses
-import os
 import time
 from collections.abc import Sequence
 
 from snf_image_helper.protocol import Request
 from snf_image_host.accelerator import find_accelerator
 from snf_image_host.appliance import read_appliance
-from snf_image_host.helper import HelperLimits, HelperVm, run_helper
+from snf_image_host.helper import Helper, HelperLimits, HelperVm, make_entropy
 from snf_image_host.jail import Jail
 from snf_image_host.journal import Journal
 from snf_image_host.settings import Settings
 from snf_image_host.targets import Target
-
-_ENTROPY = 512
-"""Bytes for the random pool of the helper's kernel: the guest's host keys are made of it."""
 
 
 def find_helper(settings: Settings, jail: Jail) -> HelperVm:
@@ -35,16 +30,16 @@ def find_helper(settings: Settings, jail: Jail) -> HelperVm:
     return dataclasses.replace(vm, accelerator=accelerator)
 
 
-def customize(request: Request, vm: HelperVm, targets: Sequence[Target], journal: Journal) -> None:
+def customize(
+    request: Request, helper: Helper, targets: Sequence[Target], journal: Journal
+) -> None:
     """Do a request on open disks, and have what the helper wrote reach them.
 
     Time and entropy are this moment's. Raises InputError (a task's reason), DeadlineError,
     NodeError.
     """
-    request = dataclasses.replace(
-        request, time=time.time(), entropy=base64.b64encode(os.urandom(_ENTROPY)).decode()
-    )
+    request = dataclasses.replace(request, time=time.time(), entropy=make_entropy())
     disks = tuple(target.vm_disk for target in targets)
-    run_helper(vm, request, disks, journal.follow_helper)
+    helper.run(request, disks, journal.follow_helper)
     for target in targets:
         target.flush()

@@ -6,7 +6,7 @@ parameters and the settings, and touches nothing. `deploy` carries a plan out, i
     verify   this node has a helper appliance that boots, and its user
     open     the image is there, and every disk; the image fits
     copy     the image's bytes go to the first disk
-    helper   the helper VM customizes it
+    helper   the helper VM, on its way since the image is known to be there, customizes it
 
 What is opened is closed on the way out, whichever that is.
 """
@@ -19,8 +19,9 @@ from snf_image_helper.protocol import Request, is_hostname
 from snf_image_host.addressing import make_nics
 from snf_image_host.customization import customize, find_helper
 from snf_image_host.environ import Disk, Instance
-from snf_image_host.image import ImageOrder, make_order, open_image
-from snf_image_host.jail import Jail, find_jail
+from snf_image_host.helper import start_helper
+from snf_image_host.image import Image, ImageOrder, make_order, open_image
+from snf_image_host.jail import find_jail
 from snf_image_host.journal import Journal
 from snf_image_host.parameters import Parameters, require_supported
 from snf_image_host.properties import find_doubtful_flags, is_set
@@ -89,39 +90,31 @@ def deploy(plan: Plan, settings: Settings, journal: Journal, *, dry_run: bool = 
         jail = find_jail(settings.helper_user)
         vm = find_helper(settings, jail) if plan.request is not None else None
     with contextlib.ExitStack() as stack:
-        opened = _copy(plan, settings, jail, journal, stack, dry_run=dry_run)
-        if plan.request is not None and vm is not None and not dry_run:
+        with contextlib.ExitStack() as image_only:
+            with journal.stage("open"):
+                image = image_only.enter_context(open_image(plan.order, settings, jail))
+                targets = [
+                    stack.enter_context(open_target(disk, jail, writable=disk.access == "rw"))
+                    for disk in plan.disks
+                ]
+            if dry_run:
+                _require_room(image, targets[0])
+                return
+            helper = stack.enter_context(start_helper(vm)) if vm is not None else None
+            _copy(image, targets[0], journal)
+        if plan.request is not None and helper is not None:
             with journal.stage("helper"):
-                customize(plan.request, vm, opened, journal)
+                customize(plan.request, helper, targets, journal)
 
 
-def _copy(
-    plan: Plan,
-    settings: Settings,
-    jail: Jail,
-    journal: Journal,
-    stack: contextlib.ExitStack,
-    *,
-    dry_run: bool,
-) -> list[Target]:
-    """The disks, left open for the caller's stack, with the image on the first."""
-    with contextlib.ExitStack() as image_only:
-        with journal.stage("open"):
-            image = image_only.enter_context(open_image(plan.order, settings, jail))
-            targets = [
-                stack.enter_context(open_target(disk, jail, writable=disk.access == "rw"))
-                for disk in plan.disks
-            ]
-        if image.null:
-            journal.tell("disk 0 holds the image already")
-        elif dry_run:
-            _require_room(image.size, targets[0].size)
-        else:
-            with journal.stage("copy"):
-                image.copy_to(targets[0], journal.show_copied)
-    return targets
+def _copy(image: Image, target: Target, journal: Journal) -> None:
+    if image.null:
+        journal.tell("disk 0 holds the image already")
+    else:
+        with journal.stage("copy"):
+            image.copy_to(target, journal.show_copied)
 
 
-def _require_room(needed: int | None, size: int) -> None:
-    if needed is not None and needed > size:
-        raise InputError(f"the image needs {needed} bytes, and disk 0 has {size}")
+def _require_room(image: Image, target: Target) -> None:
+    if not image.null and image.size is not None and image.size > target.size:
+        raise InputError(f"the image needs {image.size} bytes, and disk 0 has {target.size}")

@@ -4,18 +4,17 @@ The VM has touched an image, so nothing that it says is believed: lines are boun
 length and number, the console in bytes, the whole run in seconds.
 """
 
+import base64
 import contextlib
 import logging
+import math
 import os
 import selectors
-import socket
-import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import IO
 
-from snf_ganeti.errors import DeadlineError, InputError, NodeError
+from snf_ganeti.errors import DeadlineError, InputError, NodeError, SnfError
 from snf_image_helper.protocol import (
     EVENT_LIMIT,
     EVENTS_LIMIT,
@@ -27,19 +26,29 @@ from snf_image_helper.protocol import (
     RunResult,
     TaskEnd,
     TaskStart,
+    Wake,
     make_cancel_line,
     make_request_line,
+    make_wake_line,
     parse_event,
 )
 from snf_image_host.appliance import Appliance
 from snf_image_host.console import Console
-from snf_image_host.jail import Confinement, Jail, spawn_jailed
-from snf_image_host.vm import KVM, AcceleratorName, Vm, VmDisk, make_qemu_argv
+from snf_image_host.jail import Jail
+from snf_image_host.qmp import QemuEnded
+from snf_image_host.running_vm import RunningVm, boot_vm, restore_vm
+from snf_image_host.saved_state import SavedState, make_conditions, read_state
+from snf_image_host.vm import AcceleratorName, VmDisk, make_disk_commands
 
 log = logging.getLogger(__name__)
 
 _EXIT_TIMEOUT = 10.0
 """Seconds for the VM to power off after its result."""
+_WAKE_TIMEOUT = 30.0
+"""Seconds for a restored VM to answer; it takes a third of one."""
+_ENTROPY = 512
+"""Random bytes for the helper's kernel, at a time."""
+_ANEW = "run: snf-image build-helper"
 
 
 @dataclass(frozen=True)
@@ -63,88 +72,148 @@ class HelperVm:
     limits: HelperLimits
 
 
-def run_helper(
-    vm: HelperVm,
-    request: Request,
-    disks: tuple[VmDisk, ...],
-    on_event: Callable[[Event], None],
-) -> None:
-    """Do one request on `disks`; every event is handed on as it comes.
-
-    Raises InputError (a task failed: its reason), DeadlineError, NodeError (the VM ended
-    early, or said what the protocol does not know).
-    """
-    line = make_request_line(request)
-    with start_helper(vm, disks) as session:
-        result = session.converse(line, on_event)
-    if result.status != "ok":
-        raise InputError(result.reason or "the helper failed without a reason")
+def find_state(vm: HelperVm) -> SavedState:
+    """The state that this node has saved for the helper. Raises NodeError: none that fits."""
+    conditions = make_conditions(vm.appliance, vm.accelerator, vm.limits.memory)
+    return read_state(vm.appliance, conditions)
 
 
 @contextlib.contextmanager
-def start_helper(vm: HelperVm, disks: tuple[VmDisk, ...] = ()) -> Iterator["Session"]:
-    """The VM, starting; it is gone when the block ends."""
+def start_helper(vm: HelperVm) -> Iterator["Helper"]:
+    """A helper on its way: restored where this node has a saved state that fits, else booting.
+
+    It is gone when the block ends; what the block does before it `run`s costs no time.
+    """
     with contextlib.ExitStack() as stack:
-        request, request_vm = (stack.enter_context(end) for end in socket.socketpair())
-        events, events_vm = (stack.enter_context(end) for end in socket.socketpair())
-        machine = Vm(
-            accelerator=vm.accelerator,
-            memory=vm.limits.memory,
-            kernel=stack.enter_context(vm.appliance.kernel.open("rb")).fileno(),
-            initrd=stack.enter_context(vm.appliance.initrd.open("rb")).fileno(),
-            request=request_vm.fileno(),
-            events=events_vm.fileno(),
-            disks=disks,
-        )
-        confinement = Confinement(
-            "machine",
-            address_space=machine.address_space,
-            file_size=None,  # a disk may be a regular file
-            devices=(KVM,) if vm.accelerator == "kvm" else (),
-        )
-        child = stack.enter_context(
-            spawn_jailed(
-                vm.jail,
-                make_qemu_argv(machine),
-                confinement,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                pass_fds=machine.descriptors,
+        yield Helper(vm, stack)
+
+
+@contextlib.contextmanager
+def boot_helper(vm: HelperVm) -> Iterator["Session"]:
+    """A helper that boots, whatever was saved; it is gone when the block ends."""
+    with boot_vm(vm.appliance, vm.accelerator, vm.limits.memory, vm.jail) as running:
+        yield Session(running, vm.limits)
+
+
+class Helper:
+    """A helper VM that goes on where it was saved, and is booted instead if it doesn't."""
+
+    def __init__(self, vm: HelperVm, stack: contextlib.ExitStack) -> None:
+        self._vm = vm
+        self._start = stack.enter_context(contextlib.ExitStack())
+        self._session = self._restore() or self._boot()
+
+    @property
+    def console(self) -> Console:
+        return self._session.console
+
+    @property
+    def restored(self) -> bool:
+        return self._session.restored
+
+    def wait_ready(self) -> bool:
+        """Does the runner announce itself in time? One that was restored has a second chance."""
+        self._require_going_on()
+        return self._session.wait_ready()
+
+    def run(
+        self, request: Request, disks: Sequence[VmDisk], on_event: Callable[[Event], None]
+    ) -> None:
+        """Do one request on `disks`; every event is handed on as it comes.
+
+        Raises InputError (a task failed: its reason), DeadlineError, NodeError (the VM ended
+        early, or said what the protocol does not know).
+        """
+        line = make_request_line(request)
+        self._require_going_on()
+        self._session.attach(disks)
+        result = self._session.converse(line, on_event)
+        if result.status != "ok":
+            raise InputError(result.reason or "the helper failed without a reason")
+
+    def _require_going_on(self) -> None:
+        """Boot it anew if it was restored and does not answer."""
+        if self._session.restored and not self._session.wait_ready():
+            log.warning(
+                "the saved helper does not go on (its console said last: %s): booting it; %s",
+                self.console.last_line,
+                _ANEW,
             )
-        )
-        request_vm.close()  # the VM's ends are the VM's alone: when it ends, ours see it
-        events_vm.close()
-        assert child.stdout is not None
-        yield Session(request, events, child.stdout, vm.limits)
+            self._start.close()
+            self._session = self._boot()
+
+    def _restore(self) -> "Session | None":
+        vm = self._vm
+        try:
+            state = find_state(vm)
+            running = self._start.enter_context(
+                restore_vm(state, vm.accelerator, vm.limits.memory, vm.jail)
+            )
+        except (SnfError, OSError) as error:
+            log.info("the helper is booted: %s", error)
+            return None
+        session = Session(running, vm.limits, restored=True)
+        session.wake()
+        return session
+
+    def _boot(self) -> "Session":
+        return self._start.enter_context(boot_helper(self._vm))
 
 
 class Session:
-    """The host's side of one run."""
+    """The host's side of one VM's run. Deadlines count from when the host begins to listen:
+    it may have had other work while the VM started."""
 
-    def __init__(
-        self,
-        request: socket.socket,
-        events: socket.socket,
-        output: IO[bytes],
-        limits: HelperLimits,
-    ) -> None:
-        self._request = request
-        self._events = events
-        self._output = output
-        self.console = Console()
+    def __init__(self, vm: RunningVm, limits: HelperLimits, *, restored: bool = False) -> None:
+        self.vm = vm
         self._limits = limits
+        self.restored = restored
+        self.console = Console()
         self._unsent = b""
         self._partial = b""
-        self._doing = "booting"
+        self._count = 0
+        self.ready = False
+        self._doing = "starting" if restored else "booting"
+        self._cancel_at = self._give_up_at = math.inf
         self._cancelled = False
-        self._ready = False
-        begun = time.monotonic()
-        self._cancel_at = begun + limits.soft_timeout
-        self._give_up_at = begun + limits.boot_timeout
-        request.setblocking(False)
+        vm.request.setblocking(False)
+
+    def wait_ready(self) -> bool:
+        """Does the runner announce itself in time?"""
+        if self.ready:
+            return True
+        timeout = self._limits.boot_timeout
+        if self.restored:
+            timeout = min(timeout, _WAKE_TIMEOUT)
+        self._give_up_at = time.monotonic() + timeout
+        with contextlib.suppress(DeadlineError, NodeError):
+            for event in self._read_events():
+                if isinstance(event, Ready):
+                    self.ready = event.version == VERSION
+                    break
+        return self.ready
+
+    def wake(self) -> None:
+        """Have the runner take over this moment, and announce itself anew."""
+        self.ready = False
+        self.vm.request.sendall(make_wake_line(Wake(make_entropy(), time.time())))
+
+    def attach(self, disks: Sequence[VmDisk]) -> None:
+        """Plug the instance's disks in; the VM may still be booting. If it has ended, `converse`
+        says why. Raises NodeError, DeadlineError."""
+        with contextlib.suppress(QemuEnded):
+            for index, disk in enumerate(disks):
+                for command in make_disk_commands(index, disk):
+                    self.vm.control.execute(command)
 
     def converse(self, request_line: bytes, on_event: Callable[[Event], None]) -> RunResult:
         """Send the request when the runner is ready; hand events on until the VM has ended."""
+        begun = time.monotonic()
+        self._cancel_at = begun + self._limits.soft_timeout
+        self._give_up_at = begun + self._limits.boot_timeout
+        if self.ready:
+            on_event(Ready(VERSION))
+            self._order(request_line)
         result = None
         try:
             for event in self._read_events():
@@ -153,9 +222,8 @@ class Session:
                 match event:
                     case Ready():
                         self._require_version(event)
-                        self._ready = True
-                        self._unsent += request_line
-                        self._give_up_at = self._cancel_at + self._limits.hard_timeout
+                        self.ready = True
+                        self._order(request_line)
                     case TaskStart() | TaskEnd():
                         self._doing = f"task {event.task}"
                     case RunResult():
@@ -172,18 +240,15 @@ class Session:
             )
         return result
 
-    def wait_ready(self) -> bool:
-        """Does the runner announce itself before the boot's deadline?"""
-        with contextlib.suppress(DeadlineError, NodeError):
-            return any(isinstance(event, Ready) for event in self._read_events())
-        return False
+    def _order(self, request_line: bytes) -> None:
+        self._unsent += request_line
+        self._give_up_at = self._cancel_at + self._limits.hard_timeout
 
     def _read_events(self) -> Iterator[Event]:
         """Events until the VM closes its end. Raises DeadlineError, NodeError."""
-        count = 0
         with selectors.DefaultSelector() as selector:
-            selector.register(self._events, selectors.EVENT_READ)
-            selector.register(self._output, selectors.EVENT_READ)
+            selector.register(self.vm.events, selectors.EVENT_READ)
+            selector.register(self.vm.output, selectors.EVENT_READ)
             while selector.get_map():
                 self._check_deadlines()
                 self._send()
@@ -191,12 +256,12 @@ class Session:
                     data = os.read(key.fd, 65536)
                     if not data:
                         selector.unregister(key.fileobj)
-                    elif key.fileobj is self._output:
+                    elif key.fileobj is self.vm.output:
                         self.console.keep(data)
                     else:
                         for line in self._split_lines(data):
-                            count += 1
-                            yield _parse(line, count)
+                            self._count += 1
+                            yield _parse(line, self._count)
 
     def _check_deadlines(self) -> None:
         now = time.monotonic()
@@ -212,7 +277,7 @@ class Session:
         """Write what the port takes now; a VM that doesn't read meets its deadline."""
         with contextlib.suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):
             while self._unsent:
-                self._unsent = self._unsent[self._request.send(self._unsent) :]
+                self._unsent = self._unsent[self.vm.request.send(self._unsent) :]
 
     def _split_lines(self, data: bytes) -> list[bytes]:
         *lines, self._partial = (self._partial + data).split(b"\n")
@@ -223,15 +288,20 @@ class Session:
     def _require_order(self, event: Event, result: RunResult | None) -> None:
         """Ready is the first event and comes once, the result is the last: a second one of
         either would have the host send more, or wait longer."""
-        if result is not None or isinstance(event, Ready) is self._ready:
+        if result is not None or isinstance(event, Ready) is self.ready:
             raise NodeError("the helper VM broke the protocol: an event out of its order")
 
     def _require_version(self, ready: Ready) -> None:
         if ready.version != VERSION:
             raise NodeError(
                 f"the helper speaks protocol {ready.version}, this host {VERSION}",
-                hint="run: snf-image build-helper",
+                hint=_ANEW,
             )
+
+
+def make_entropy() -> str:
+    """Random bytes as a request and a line that wakes take them."""
+    return base64.b64encode(os.urandom(_ENTROPY)).decode()
 
 
 def _parse(line: bytes, count: int) -> Event:

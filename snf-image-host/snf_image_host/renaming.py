@@ -8,6 +8,7 @@ from snf_ganeti.errors import InputError
 from snf_image_helper.protocol import Request, is_hostname
 from snf_image_host.customization import customize, find_helper
 from snf_image_host.environ import Disk, Instance
+from snf_image_host.helper import start_helper
 from snf_image_host.jail import find_jail
 from snf_image_host.journal import Journal
 from snf_image_host.properties import is_set
@@ -58,5 +59,5 @@ def rename(plan: Plan, settings: Settings, journal: Journal) -> None:
                 stack.enter_context(open_target(disk, jail, writable=disk.access == "rw"))
                 for disk in plan.disks
             ]
-        with journal.stage("helper"):
-            customize(plan.request, vm, targets, journal)
+        with journal.stage("helper"), start_helper(vm) as helper:
+            customize(plan.request, helper, targets, journal)

@@ -24,6 +24,8 @@ from snf_image_helper.protocol import (
     Warned,
     make_event_line,
 )
+from snf_image_host.qmp import Qmp
+from snf_image_host.running_vm import RunningVm
 
 
 class FarEnd:
@@ -32,9 +34,15 @@ class FarEnd:
     def __init__(self) -> None:
         self.host_request, self.request = socket.socketpair()
         self.host_events, self.events = socket.socketpair()
+        self.host_control, self.control = socket.socketpair()
         output, console = os.pipe()
         self.host_output: IO[bytes] = os.fdopen(output, "rb")
         self.console: IO[bytes] = os.fdopen(console, "wb", buffering=0)
+
+    @property
+    def host_vm(self) -> RunningVm:
+        control = Qmp(self.host_control, 30)
+        return RunningVm(self.host_request, self.host_events, self.host_output, control, -1)
 
     def send(self, *events: Event) -> None:
         for event in events:
@@ -56,11 +64,13 @@ class FarEnd:
     def close(self) -> None:
         self.events.close()
         self.request.close()
+        self.control.close()
         self.console.close()
 
     def close_host(self) -> None:
         self.host_request.close()
         self.host_events.close()
+        self.host_control.close()
         self.host_output.close()
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from testbed import appliance, guests, images, snf_image
 from testbed.bed import Bed, open_bed
+from testbed.deadline import wait_for
 from testbed.deployed import IMAGES, SETTINGS, make_settings
 from testbed.ganeti import Cluster, create_cluster
 from testbed.guests import LAYOUTS
@@ -62,4 +63,10 @@ def nothing_is_left(node: Node) -> Iterator[None]:
     """Whatever a test does, no process, mount or file of it stays in the node."""
     before = node.list_leftovers()
     yield
-    assert node.list_leftovers() - before == set()
+    # What was killed is gone when the node's first process has buried it.
+    wait_for(
+        "the end of all that the test started",
+        lambda: node.list_leftovers() <= before,
+        seconds=60,
+        explain=lambda: f"left: {node.list_leftovers() - before}",
+    )

@@ -59,7 +59,8 @@ class LocalTarget:
 
     @property
     def vm_disk(self) -> VmDisk:
-        return VmDisk(self.kind, self.descriptor)
+        access = fcntl.fcntl(self.descriptor, fcntl.F_GETFL) & os.O_ACCMODE
+        return VmDisk(self.kind, self.descriptor, read_only=access == os.O_RDONLY)
 
     def erase(self) -> bool:
         return False

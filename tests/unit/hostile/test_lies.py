@@ -32,7 +32,7 @@ def listen(lie: Lie) -> str:
     thread = threading.Thread(target=play)
     thread.start()
     try:
-        session = Session(vm.host_request, vm.host_events, vm.host_output, limits)
+        session = Session(vm.host_vm, limits)
         result = session.converse(_REQUEST, events.append)
     except SnfError as error:
         return str(error)

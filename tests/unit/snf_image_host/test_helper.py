@@ -1,9 +1,11 @@
 """The host's side of a run, against a scripted VM that may lie, stall or vanish."""
 
+import base64
 import dataclasses
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -20,8 +22,11 @@ from snf_image_helper.protocol import (
     make_event_line,
     make_request_line,
     parse_request,
+    parse_wake,
 )
 from snf_image_host.helper import HelperLimits, Session
+from snf_image_host.qmp import Qmp
+from snf_image_host.running_vm import RunningVm
 
 REQUEST = Request("create", "web.example.org", 1, password="s3cret")
 
@@ -48,7 +53,9 @@ class FakeVm:
 
     def session(self, **limits: float) -> Session:
         bounds = dataclasses.replace(HelperLimits(boot_timeout=5, soft_timeout=5), **limits)
-        return Session(self.host_request, self.host_events, self.output, bounds)
+        control, self.control = socket.socketpair()
+        vm = RunningVm(self.host_request, self.host_events, self.output, Qmp(control, 5), -1)
+        return Session(vm, bounds)
 
 
 @pytest.fixture
@@ -89,6 +96,50 @@ def test_the_request_follows_ready_and_events_are_handed_on(play: Play) -> None:
     assert got == [REQUEST]
     assert result == RunResult("ok", "")
     assert [type(event) for event in events] == [Ready, TaskStart, TaskEnd, RunResult]
+
+
+def test_a_vm_that_is_ready_gets_its_request_at_once(play: Play) -> None:
+    got: list[Request] = []
+
+    def script(vm: FakeVm) -> None:
+        vm.send(Ready(VERSION))
+        got.append(parse_request(vm.read_line()))
+        vm.send(RunResult("ok", ""))
+        vm.power_off()
+
+    session = play(script).session()
+    assert session.wait_ready()
+    assert session.converse(make_request_line(REQUEST), lambda event: None).status == "ok"
+    assert got == [REQUEST]
+
+
+def test_what_wakes_a_vm_is_fresh_and_answered_anew(play: Play) -> None:
+    lines: list[bytes] = []
+
+    def script(vm: FakeVm) -> None:
+        for _ in range(2):
+            lines.append(vm.read_line())
+            vm.send(Ready(VERSION))
+
+    session = play(script).session()
+    for _ in range(2):
+        session.wake()
+        assert not session.ready
+        assert session.wait_ready()
+    first, second = map(parse_wake, lines)
+    assert first is not None and second is not None
+    assert first.entropy != second.entropy
+    assert len(base64.b64decode(first.entropy)) >= 32  # 256 bits: the kernel's whole key
+    assert abs(first.time - time.time()) < 600
+
+
+def test_deadlines_count_from_when_the_host_listens(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = play(lambda vm: vm.send(Ready(VERSION))).session(boot_timeout=5)
+    clock = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: clock() + 1000)  # an image was copied
+    assert session.wait_ready()
 
 
 def test_a_vm_that_never_answers_meets_the_boot_deadline(play: Play) -> None:
