@@ -115,7 +115,7 @@ def test_a_monitor_that_leaves_disturbs_nobody(
     with open_monitor(program, "web") as send:
         for _ in range(20000):
             send(make_info(["x" * 100], 0))
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 100  # were each message waited for, it were hours
     (message,) = caplog.messages
     assert message.startswith(f"progress monitor {program} missed ")
 
@@ -133,7 +133,7 @@ def test_a_monitor_that_does_not_read_costs_memory_and_time_within_bounds(
             send(make_info(["x" * 100], 0))
         _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 100  # were each message waited for, it were hours
     assert peak < 2 << 20
     (message,) = caplog.messages
     # What its pipe took is all that it could still have read.
