@@ -7,7 +7,8 @@ RUFF_VERSION := 0.17.6
 CACHE := build/cache-$(shell id -u)
 
 # The components' Python packages, each in its component's folder; pyproject.toml names the same.
-PACKAGES := snf-ganeti-common/snf_ganeti snf-image-helper/snf_image_helper \
+PACKAGES := snf-ganeti-common/snf_ganeti snf-ganeti-hooks/snf_ganeti_hooks \
+	snf-image-helper/snf_image_helper \
 	snf-image-host/snf_image_host snf-ganeti-eventd/snf_ganeti_eventd \
 	vncauthproxy/vncauthproxy
 PYTHONPATH := $(subst $(space),:,$(patsubst %/,%,$(dir $(PACKAGES))) tests)
@@ -17,6 +18,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 
 # A part is a name in tests/: a folder, or test files named after it. These are groups of parts.
 PARTS_image := snf_image_host snf_image_helper image
+PARTS_network := snf_ganeti_hooks network
 PARTS_package := package packages
 PARTS_console := vncauthproxy console
 PART :=

@@ -1,9 +1,9 @@
 """Settings of a component: TOML files read into one frozen dataclass.
 
 `/etc/<component>/<component>.toml` comes first, then `conf.d/*.toml` by name; a later file
-overrides single keys. Tables are nested dataclasses. The dataclass declares every key, its
-type and its default once; a key it does not know, or another type, is an error that names
-file, key and expected type. Nothing is executed.
+overrides single keys. Tables are nested dataclasses, and arrays of tables tuples of them. The
+dataclass declares every key, its type and its default once; a key it does not know, or another
+type, is an error that names file, key and expected type. Nothing is executed.
 """
 
 import dataclasses
@@ -105,9 +105,12 @@ def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> None:
 
 def _construct(kind: type[Settings], values: Mapping[str, Any]) -> Settings:
     hints = typing.get_type_hints(kind)
-    return kind(
-        **{
-            key: _construct(hints[key], value) if isinstance(value, dict) else value
-            for key, value in values.items()
-        }
-    )
+    return kind(**{key: _construct_value(hints[key], value) for key, value in values.items()})
+
+
+def _construct_value(hint: Any, value: Any) -> Any:
+    if isinstance(value, dict):
+        return _construct(hint, value)
+    if isinstance(value, tuple):  # an array of tables, or of plain values
+        return tuple(_construct_value(get_args(hint)[0], item) for item in value)
+    return value

@@ -23,6 +23,7 @@ PROVIDERS = {
     "pamqp": "python3-pamqp",
     "prometheus_client": "python3-prometheus-client",
     "redis": "python3-redis",
+    "nftables": "python3-nftables",
     "requests": "python3-requests",
     "seccomp": "python3-seccomp",
     "urllib3": "python3-urllib3",

@@ -20,6 +20,7 @@ BUILT = ROOT / "build/deb"
 COMPONENTS = (
     "snf-ganeti-common",
     "snf-ganeti-eventd",
+    "snf-ganeti-hooks",
     "snf-image-helper",
     "snf-image-host",
     "vncauthproxy",
@@ -101,6 +102,7 @@ def test_packages_install_work_and_purge_without_leftovers(
     assert {name.partition(".")[0] for name in imported} == {
         "snf_ganeti",
         "snf_ganeti_eventd",
+        "snf_ganeti_hooks",
         "snf_image_helper",
         "snf_image_host",
         "vncauthproxy",

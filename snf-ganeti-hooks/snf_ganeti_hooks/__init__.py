@@ -1,0 +1,1 @@
+"""Networking of instances on a Ganeti node: NIC scripts, firewall, addresses, names."""

@@ -1,0 +1,110 @@
+"""The node's daemon: what a vanished tap left goes, profiles follow tags, dnsmasq runs.
+
+The kernel's link messages only wake it; what is there is read afresh each time, so a message
+that is lost costs a few seconds and nothing else.
+"""
+
+import logging
+import select
+import socket
+import time
+from collections.abc import Callable
+
+from snf_ganeti.errors import SnfError
+from snf_ganeti_hooks import reconcile, setup, state, tags
+from snf_ganeti_hooks.dhcp_server import DhcpServers
+from snf_ganeti_hooks.node import read_node
+from snf_ganeti_hooks.settings import Settings
+from snf_ganeti_hooks.state import NicState
+
+log = logging.getLogger(__name__)
+
+TICK = 1.0
+"""Seconds between two looks at what no message tells: tags, dnsmasq."""
+FULL = 60.0
+"""Seconds between two full comparisons."""
+_RTMGRP_LINK = 1  # linux/rtnetlink.h
+_BUFFER = 1 << 16
+
+
+def serve(settings: Settings) -> None:
+    """Run until a signal ends it. An error is logged, and tried again with the next look."""
+    master = tags.Master()
+    with open_link_messages() as messages, DhcpServers(settings.dhcp) as dhcp:
+        compared, changed = 0.0, True
+        while True:
+            if changed:
+                _attempt("vanished taps", lambda: take_down_gone(settings))
+            if time.monotonic() - compared >= FULL or not compared:
+                _attempt("reconciling", lambda: reconcile_all(settings))
+                compared = time.monotonic()
+            _attempt("tags", master.follow)
+            _attempt("profiles", lambda: follow_tags(settings))
+            _attempt("dnsmasq", lambda: dhcp.update(each.nic for each in read_live()))
+            changed = wait_for_message(messages, TICK)
+
+
+def open_link_messages() -> socket.socket:
+    """A netlink socket that hears of every interface that comes, changes or goes."""
+    messages = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+    messages.bind((0, _RTMGRP_LINK))
+    messages.setblocking(False)
+    return messages
+
+
+def wait_for_message(messages: socket.socket, seconds: float) -> bool:
+    """Wait for news of interfaces; all that is there is read, and an overflow is news, too."""
+    if not select.select([messages], [], [], seconds)[0]:
+        return False
+    while True:
+        try:
+            messages.recv(_BUFFER)
+        except BlockingIOError:
+            return True
+        except OSError as error:
+            log.debug("link messages: %s", error.strerror)
+
+
+def read_live() -> list[NicState]:
+    return [each for each in state.read_states()[0].values() if each.is_live]
+
+
+def take_down_gone(settings: Settings) -> None:
+    """Remove all that is left of NICs whose tap is no more, or another one by now."""
+    gone = [each for each in state.read_states()[0].values() if not each.is_live]
+    if gone:
+        with state.locked():
+            node = read_node(settings)
+            for each in gone:
+                # Meanwhile a script may have set the same tap up again.
+                current = state.read_state(each.nic.tap)
+                if current is not None and not current.is_live:
+                    setup.take_down(node, current)
+                    log.info("%s of %s has gone, and its rules", each.nic.tap, each.nic.instance)
+
+
+def reconcile_all(settings: Settings) -> None:
+    with state.locked():
+        reconcile.repair(reconcile.find_differences(read_node(settings)))
+
+
+def follow_tags(settings: Settings) -> None:
+    """Put the profiles in force that the master's last word on tags names."""
+    found = tags.read_file(tags.find_path())
+    if found is None or not tags.find_changed(state.read_states()[0], found):
+        return
+    with state.locked():
+        node = read_node(settings)
+        for changed in tags.find_changed(state.read_states()[0], found):
+            if changed.is_live:
+                choice = setup.change_profile(node, changed)
+                nic = changed.nic
+                text = choice.profile.name + (f" ({choice.problem})" if choice.problem else "")
+                log.info("NIC %d of %s: profile %s", nic.index, nic.instance, text)
+
+
+def _attempt(what: str, act: Callable[[], object]) -> None:
+    try:
+        act()
+    except SnfError as error:
+        log.error("%s: %s", what, error)

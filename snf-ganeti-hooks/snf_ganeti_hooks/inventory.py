@@ -1,0 +1,115 @@
+"""What this node has for NICs, read from the kernel at one moment."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from snf_ganeti_hooks import link, nft, setup
+from snf_ganeti_hooks.expression import Rule, normalise_rule
+from snf_ganeti_hooks.link import Link
+from snf_ganeti_hooks.routing import (
+    PROTOCOL,
+    Proxy,
+    Route,
+    Selector,
+    parse_proxies,
+    parse_routes,
+)
+from snf_ganeti_hooks.ruleset import TABLE, Chain, Entry
+
+
+@dataclass(frozen=True)
+class Drop:
+    """A rule that drops, and what it dropped."""
+
+    reason: str
+    packets: int
+
+
+@dataclass(frozen=True)
+class Ruleset:
+    """Our tables. chains: (family, name) → normalised, counters at zero; drops: (family,
+    name) → what each rule of a chain dropped."""
+
+    chains: Mapping[tuple[str, str], Chain]
+    entries: frozenset[Entry]
+    drops: Mapping[tuple[str, str], tuple[Drop, ...]]
+
+    def holds(self, chain: Chain) -> bool:
+        # libnftables 1.0.6 lists no device; a live tap's guard was bound when the tap came.
+        wanted = replace(chain, rules=tuple(map(normalise_rule, chain.rules)), device="")
+        return self.chains.get((chain.family, chain.name)) == wanted
+
+
+@dataclass(frozen=True)
+class Inventory:
+    links: Mapping[str, Link]
+    ruleset: Ruleset
+    routes: frozenset[Route]
+    proxies: frozenset[Proxy]
+    selectors: frozenset[Selector]
+
+
+def read_inventory() -> Inventory:
+    """Raises NodeError, CommandError."""
+    shown = ("-N", "route", "show", "table", "all", "proto", str(PROTOCOL))
+    return Inventory(
+        links=link.find_links(),
+        ruleset=parse_ruleset(nft.read_tables()),
+        routes=frozenset(parse_routes([*link.query(*shown), *link.query("-6", *shown)])),
+        proxies=frozenset(parse_proxies(link.query("-N", "neigh", "show", "proxy"))),
+        selectors=frozenset(setup.read_selectors()),
+    )
+
+
+def parse_ruleset(objects: Iterable[Mapping[str, Any]]) -> Ruleset:
+    """From libnftables' JSON of our tables."""
+    heads: dict[tuple[str, str], dict[str, Any]] = {}
+    rules: dict[tuple[str, str], list[Rule]] = {}
+    drops: dict[tuple[str, str], list[Drop]] = {}
+    entries: set[Entry] = set()
+    for item in objects:
+        if "chain" in item:
+            chain = item["chain"]
+            heads[chain["family"], chain["name"]] = chain
+        elif "rule" in item:
+            rule = item["rule"]
+            key = rule["family"], rule["chain"]
+            rules.setdefault(key, []).append(_parse_rule(rule))
+            if (drop := _parse_drop(rule)) is not None:
+                drops.setdefault(key, []).append(drop)
+        elif "map" in item:
+            entries |= _parse_entries(item["map"])
+    chains = {key: _parse_chain(head, rules.get(key, [])) for key, head in heads.items()}
+    return Ruleset(chains, frozenset(entries), {key: tuple(value) for key, value in drops.items()})
+
+
+def _parse_chain(head: Mapping[str, Any], rules: list[Rule]) -> Chain:
+    return Chain(
+        family=head["family"],
+        name=head["name"],
+        rules=tuple(rules),
+        hook=head.get("hook", ""),
+        priority=head.get("prio", 0),
+    )
+
+
+def _parse_rule(rule: Mapping[str, Any]) -> Rule:
+    zero = {"counter": {"packets": 0, "bytes": 0}}
+    statements = (zero if "counter" in each else each for each in rule["expr"])
+    return normalise_rule(Rule(tuple(statements), rule.get("comment", "")))
+
+
+def _parse_drop(rule: Mapping[str, Any]) -> Drop | None:
+    counters = [each["counter"] for each in rule["expr"] if "counter" in each]
+    if not counters or "comment" not in rule:
+        return None
+    return Drop(rule["comment"], counters[0]["packets"])
+
+
+def _parse_entries(found: Mapping[str, Any]) -> set[Entry]:
+    return {
+        Entry(found["family"], found["name"], interface, verdict["goto"]["target"])
+        for interface, verdict in found.get("elem", [])
+        if found["table"] == TABLE and isinstance(verdict, dict) and "goto" in verdict
+    }

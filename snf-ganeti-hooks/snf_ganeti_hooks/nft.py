@@ -1,0 +1,87 @@
+"""nftables in the kernel, through libnftables' JSON: the one place that reads and changes it."""
+
+import contextlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import nftables
+
+from snf_ganeti import process
+from snf_ganeti.errors import NodeError
+from snf_ganeti_hooks.ruleset import FAMILIES, TABLE, Command, Tracker, make_base_commands
+
+_PROBE = "snf_probe"
+
+
+class NftError(NodeError):
+    """A transaction was refused; nothing of it was done."""
+
+
+def run(commands: Sequence[Command]) -> list[dict[str, Any]]:
+    """Run commands as one transaction; gives what libnftables listed. Raises NftError."""
+    try:
+        nft = nftables.Nftables()
+    except OSError as missing:
+        raise NodeError(f"nftables can't be used: {missing}") from None
+    nft.set_json_output(True)
+    status, output, error = nft.cmd(json.dumps({"nftables": list(commands)}))
+    if status:
+        raise NftError(f"nftables refused: {_find_reason(error)}")
+    listed: list[dict[str, Any]] = json.loads(output)["nftables"] if output else []
+    return listed
+
+
+def apply(commands: Sequence[Command], tracker: Tracker) -> None:
+    """Run commands on the base, which is made when it is not there. Raises NftError."""
+    try:
+        run(commands)
+    except NftError:
+        run([*make_base_commands(tracker), *commands])
+
+
+def read_tables() -> list[dict[str, Any]]:
+    """All objects of our tables, counters included; empty without tables. Raises NftError."""
+    found = run([{"list": {"tables": None}}])
+    present = {
+        (each["table"]["family"], each["table"]["name"]) for each in found if "table" in each
+    }
+    families = [family for family in FAMILIES if (family, TABLE) in present]
+    return [
+        each
+        for family in families
+        for each in run([{"list": {"table": {"family": family, "name": TABLE}}}])
+    ]
+
+
+def find_tracker() -> Tracker:
+    """What this kernel can track bridged connections with, found out by trying."""
+    if _has_bridge_tracking():
+        return "bridge"
+    with contextlib.suppress(NodeError):
+        process.run(["modprobe", "--quiet", "nf_conntrack_bridge"])
+    return "bridge" if _has_bridge_tracking() else "br_netfilter"
+
+
+def _has_bridge_tracking() -> bool:
+    names = {"family": "bridge", "table": _PROBE}
+    state = {"match": {"op": "in", "left": {"ct": {"key": "state"}}, "right": "established"}}
+    chain = {**names, "name": "probe"}
+    try:
+        run(
+            [
+                {"add": {"table": {"family": "bridge", "name": _PROBE}}},
+                {"add": {"chain": chain}},
+                {"add": {"rule": {**names, "chain": "probe", "expr": [state]}}},
+                {"delete": {"table": {"family": "bridge", "name": _PROBE}}},
+            ]
+        )
+    except NftError:
+        return False
+    return True
+
+
+def _find_reason(error: str) -> str:
+    lines = [line.strip() for line in error.splitlines() if line.strip()]
+    wanted = (line for line in lines if "rror" in line)
+    return next(wanted, lines[0] if lines else "it gave no reason")[:200]

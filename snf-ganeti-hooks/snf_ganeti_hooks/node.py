@@ -1,0 +1,47 @@
+"""What this node offers to NICs, read once for a piece of work."""
+
+import contextlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from snf_ganeti import process
+from snf_ganeti.errors import NodeError
+from snf_ganeti_hooks import link, nft
+from snf_ganeti_hooks.routing import Uplinks, parse_uplinks
+from snf_ganeti_hooks.ruleset import Tracker
+from snf_ganeti_hooks.settings import Settings
+from snf_ganeti_hooks.state import RUN, write_file
+
+
+@dataclass(frozen=True)
+class Node:
+    """uplinks: of each routing table that has a default route."""
+
+    settings: Settings
+    tracker: Tracker
+    uplinks: dict[int, Uplinks] = field(default_factory=dict)
+    run: Path = RUN
+
+    def find_uplinks(self, table: int) -> Uplinks:
+        return self.uplinks.get(table, Uplinks())
+
+
+def read_node(settings: Settings, run: Path = RUN) -> Node:
+    """Raises NodeError."""
+    routes = link.query("route", "show", "table", "all", "default")
+    return Node(settings, read_tracker(run), parse_uplinks(routes), run)
+
+
+def read_tracker(run: Path = RUN) -> Tracker:
+    """What tracks bridged connections; found out by trying once a boot."""
+    path = run / "tracker"
+    with contextlib.suppress(OSError):
+        found = path.read_text().strip()
+        if found in ("bridge", "br_netfilter"):
+            return "bridge" if found == "bridge" else "br_netfilter"
+    tracker = nft.find_tracker()
+    if tracker == "br_netfilter":
+        with contextlib.suppress(NodeError):
+            process.run(["modprobe", "--quiet", "br_netfilter"])
+    write_file(path, tracker)
+    return tracker

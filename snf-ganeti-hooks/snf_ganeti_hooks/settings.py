@@ -1,0 +1,114 @@
+"""What a site sets for snf-ganeti-hooks: `/etc/snf-ganeti-hooks/`, see `snf_ganeti.settings`."""
+
+import ipaddress
+import re
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
+from pathlib import Path
+
+from snf_ganeti.errors import SettingsError
+from snf_ganeti.settings import ETC, read_settings
+from snf_ganeti_hooks.profile import ProfileSettings
+
+COMPONENT = "snf-ganeti-hooks"
+_MAC = re.compile(r"[0-9a-f][02468ace](:[0-9a-f]{2}){5}")
+_DOMAIN = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*\.?")
+
+
+@dataclass(frozen=True)
+class DhcpSettings:
+    """What this node tells guests whose network is tagged so.
+
+    tags: of networks with DHCPv4; stateful_tags: with an address by DHCPv6; stateless_tags:
+    with router advertisements, and the rest by DHCPv6. lease: seconds. mtu: 0 says nothing.
+    routes: classless ones, `192.0.2.0/24 via 198.51.100.9`.
+    """
+
+    tags: tuple[str, ...] = ("auto", "dhcp", "nfdhcpd")
+    stateful_tags: tuple[str, ...] = ("dhcpv6", "stateful_dhcpv6")
+    stateless_tags: tuple[str, ...] = ("nfdhcpd", "stateless_dhcpv6")
+    nameservers: tuple[str, ...] = ()
+    search: tuple[str, ...] = ()
+    ntp: tuple[str, ...] = ()
+    routes: tuple[str, ...] = ()
+    mtu: int = 0
+    lease: int = 3600
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every key of the component with its default; the manual page says the same in words.
+
+    default_profile: of a NIC without a tag. tap_mac: of every routed tap, the same on all
+    nodes, so that a guest's router does not change when it migrates. nfdhcpd_dir: where
+    binding files for nfdhcpd go, or empty.
+    """
+
+    default_profile: str = "unprotected"
+    tap_mac: str = "cc:47:52:4e:45:54"
+    nfdhcpd_dir: str = ""
+    dhcp: DhcpSettings = field(default_factory=DhcpSettings)
+    profile: tuple[ProfileSettings, ...] = ()
+
+
+def read(etc: Path = ETC) -> Settings:
+    """The settings of this node. Raises SettingsError."""
+    settings = read_settings(Settings, COMPONENT, etc)
+    check(settings)
+    return settings
+
+
+def check(settings: Settings) -> None:
+    """Raises SettingsError for a value of the right type that can't work.
+
+    Profiles are not looked at: a broken one must close its NICs, and not stop the others.
+    """
+    _require(bool(_MAC.fullmatch(settings.tap_mac)), "tap_mac", settings.tap_mac, "a MAC")
+    folder = settings.nfdhcpd_dir
+    _require(not folder or Path(folder).is_absolute(), "nfdhcpd_dir", folder, "an absolute path")
+    dhcp = settings.dhcp
+    for name, values in (("nameservers", dhcp.nameservers), ("ntp", dhcp.ntp)):
+        for value in values:
+            _require(_is_address(value), f"dhcp.{name}", value, "an address")
+    for value in dhcp.search:
+        _require(bool(_DOMAIN.fullmatch(value)), "dhcp.search", value, "a domain")
+    for value in dhcp.routes:
+        _require(_is_route(value), "dhcp.routes", value, "SUBNET via ADDRESS")
+    _require(dhcp.mtu == 0 or 576 <= dhcp.mtu <= 65535, "dhcp.mtu", dhcp.mtu, "0 or an MTU")
+    _require(120 <= dhcp.lease <= 1 << 31, "dhcp.lease", dhcp.lease, "at least 120 s")
+
+
+def parse_route(text: str) -> tuple[IPv4Network, IPv4Address]:
+    """`SUBNET via ADDRESS`. Raises ValueError."""
+    subnet, via, gateway = text.partition(" via ")
+    if not via:
+        raise ValueError(text)
+    return IPv4Network(subnet), IPv4Address(gateway)
+
+
+def split_addresses(texts: tuple[str, ...]) -> tuple[list[IPv4Address], list[IPv6Address]]:
+    """Addresses of both families, each in its order. Raises ValueError."""
+    found = [ipaddress.ip_address(text) for text in texts]
+    return (
+        [each for each in found if isinstance(each, IPv4Address)],
+        [each for each in found if isinstance(each, IPv6Address)],
+    )
+
+
+def _is_address(text: str) -> bool:
+    try:
+        return "%" not in text and bool(ipaddress.ip_address(text))
+    except ValueError:
+        return False
+
+
+def _is_route(text: str) -> bool:
+    try:
+        return bool(parse_route(text))
+    except ValueError:
+        return False
+
+
+def _require(holds: bool, name: str, value: object, what: str) -> None:
+    if not holds:
+        raise SettingsError(f"{name} must be {what}, not {value!r}")

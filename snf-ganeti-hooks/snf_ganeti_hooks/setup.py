@@ -1,0 +1,181 @@
+"""Setting a NIC up and taking it down: the steps in order, and undone when one fails.
+
+The guard is there before the tap is up, so no packet of a guest is ever seen without it.
+"""
+
+import contextlib
+import logging
+from collections.abc import Mapping
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from snf_ganeti import process
+from snf_ganeti.errors import NodeError, SnfError
+from snf_ganeti_hooks import announce, bridging, link, nfdhcpd, nft, routing, state
+from snf_ganeti_hooks.link import Link
+from snf_ganeti_hooks.nic import Kind, Nic
+from snf_ganeti_hooks.node import Node
+from snf_ganeti_hooks.profile import PROTECTED, Choice, choose_profile
+from snf_ganeti_hooks.ruleset import (
+    Part,
+    make_admission_commands,
+    make_down_commands,
+    make_part,
+    make_up_commands,
+)
+from snf_ganeti_hooks.state import NicState
+
+log = logging.getLogger(__name__)
+
+
+def set_up(node: Node, environ: Mapping[str, str], *, tags_known: bool = True) -> NicState:
+    """Set up the NIC that Ganeti describes; the caller holds the lock.
+
+    Raises SnfError, and then nothing of the NIC is left.
+    """
+    made = state.make_state(environ, tags_known=tags_known)
+    nic = made.nic
+    if not made.ifindex:
+        raise NodeError(f"there is no interface {nic.tap} for {nic.instance}")
+    state.check_claims(nic, node.run)
+    table = read_table(nic)
+    if nic.kind is not Kind.ROUTED:
+        find_bridge(nic)
+    choice = choose(node, made)
+    if choice.problem:
+        log.warning("NIC %d of %s is protected: %s", nic.index, nic.instance, choice.problem)
+    earlier = state.read_state(nic.tap, node.run)
+    try:
+        if earlier is not None:
+            forget(node, earlier)
+        part = make_part(nic, choice.profile, node.tracker, table)
+        nft.apply(make_up_commands(nic, part), node.tracker)
+        connect(node, nic, table)
+        state.write_state(made, node.run)
+        if node.settings.nfdhcpd_dir:
+            folder = Path(node.settings.nfdhcpd_dir)
+            nfdhcpd.write_binding(folder, nic, node.settings.dhcp.mtu)
+    except BaseException:
+        with contextlib.suppress(SnfError):
+            link.run_batch([f"link set {nic.tap} down", f"link set {nic.tap} nomaster"], force=True)
+            take_down(node, made)
+        raise
+    announce_nic(node, nic, table)
+    return made
+
+
+def take_down(node: Node, gone: NicState) -> None:
+    """Remove what a NIC has on this node; its tap may be gone, or another NIC's by now."""
+    nft.apply(make_down_commands(gone.nic.tap), node.tracker)
+    forget(node, gone)
+
+
+def forget(node: Node, gone: NicState) -> None:
+    """Remove what is kept of a NIC beside its rules."""
+    nic = gone.nic
+    if nic.kind is Kind.ROUTED:
+        link.run_batch(make_leave_lines(node, nic), force=True)
+    if node.settings.nfdhcpd_dir:
+        nfdhcpd.remove_binding(Path(node.settings.nfdhcpd_dir), nic.tap)
+    state.remove_state(nic.tap, node.run)
+
+
+def make_leave_lines(node: Node, nic: Nic) -> list[str]:
+    """The node goes on answering for addresses that another NIC has by now."""
+    table = read_table(nic)
+    lost = state.find_lost_addresses(nic, node.run)
+    proxies = routing.make_proxies(nic, node.find_uplinks(table))
+    return [
+        *(each.make_line("del") for each in routing.make_routes(nic, table)),
+        *(
+            each.make_line("del")
+            for each in proxies
+            if each.interface != nic.tap and each.address not in lost
+        ),
+    ]
+
+
+def change_profile(node: Node, changed: NicState) -> Choice:
+    """Put the profile that a NIC's tags now name in force; connections that it knows go on."""
+    choice = choose(node, changed)
+    nft.apply(make_admission_commands(build_part(node, changed, choice)), node.tracker)
+    state.write_state(changed, node.run)
+    return choice
+
+
+def build_part(node: Node, of: NicState, choice: Choice) -> Part:
+    return make_part(of.nic, choice.profile, node.tracker, read_table(of.nic))
+
+
+def choose(node: Node, of: NicState) -> Choice:
+    if not of.tags_known:
+        return Choice(PROTECTED, "its tags are not known yet")
+    return choose_profile(of.nic, node.settings.profile, node.settings.default_profile)
+
+
+def read_table(nic: Nic) -> int:
+    """The routing table of a routed NIC; 0 for what is bridged."""
+    if nic.kind is not Kind.ROUTED:
+        return 0
+    return routing.read_table(nic.link)
+
+
+def connect(node: Node, nic: Nic, table: int) -> None:
+    """Bring a NIC's tap up on its bridge, or with its routes. Raises SnfError."""
+    if nic.kind is Kind.ROUTED:
+        _connect_routed(node, nic, table)
+    else:
+        _connect_bridged(node, nic)
+
+
+def _connect_routed(node: Node, nic: Nic, table: int) -> None:
+    uplinks = node.find_uplinks(table)
+    if not uplinks.ipv4 and not uplinks.ipv6:
+        log.warning("%s: table %d has no default route, so nobody answers", nic.instance, table)
+    link.set_sysctls(routing.make_tap_sysctls(nic) | routing.make_uplink_sysctls(uplinks))
+    link.run_batch(
+        [
+            f"link set {nic.tap} address {node.settings.tap_mac} up",
+            *(each.make_line() for each in routing.make_routes(nic, table)),
+            *(each.make_line() for each in routing.make_proxies(nic, uplinks)),
+        ]
+    )
+    add_selectors(routing.make_selectors(table, uplinks))
+
+
+def add_selectors(wanted: list[routing.Selector]) -> None:
+    """Make the `ip rule`s of a table that are not there yet."""
+    if wanted:
+        missing = [each for each in wanted if each not in read_selectors()]
+        link.run_batch([each.make_line() for each in missing if not each.ipv6])
+        link.run_batch([each.make_line() for each in missing if each.ipv6], ipv6=True)
+
+
+def read_selectors() -> set[routing.Selector]:
+    return routing.parse_selectors(
+        link.query("-N", "rule", "show"), ipv6=False
+    ) | routing.parse_selectors(link.query("-6", "-N", "rule", "show"), ipv6=True)
+
+
+def _connect_bridged(node: Node, nic: Nic) -> None:
+    bridge = find_bridge(nic)
+    link.set_sysctls({f"ipv6/conf/{nic.tap}/disable_ipv6": 1})
+    link.run_batch(bridging.make_join_lines(nic, bridge, node.tracker))
+    if nic.vlan:
+        ports = bridging.find_uplinks(link.find_links(), nic.link)
+        for argv in bridging.make_vlan_argvs(nic, ports):
+            process.run(argv)
+
+
+def find_bridge(nic: Nic) -> Link:
+    """Raises InputError."""
+    return bridging.check_bridge(nic, link.find_link(nic.link))
+
+
+def announce_nic(node: Node, nic: Nic, table: int) -> None:
+    if nic.kind is Kind.ROUTED:
+        uplinks = node.find_uplinks(table)
+        for address in routing.find_addresses(nic):
+            uplink = uplinks.ipv4 if isinstance(address, IPv4Address) else uplinks.ipv6
+            if uplink:
+                announce.send(address, uplink)

@@ -1,0 +1,379 @@
+"""Which packets pass a NIC, told by the sockets of who sends and who should receive.
+
+Every cell of kind, family, profile and probe. Nothing waits for a packet that should not come:
+what must not pass is followed by an echo request, which passes always and by the same way, and
+when that has arrived the receiver looks at what came before.
+"""
+
+import contextlib
+import itertools
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import pytest
+from scapy.layers.dhcp import BOOTP, DHCP
+from scapy.layers.inet import IP, UDP
+from scapy.layers.inet6 import (
+    ICMPv6ND_NA,
+    ICMPv6ND_RA,
+    ICMPv6NDOptDstLLAddr,
+    IPv6,
+)
+from scapy.layers.l2 import ARP, Dot1Q, Ether
+
+from testbed.bed import Bed
+from testbed.hosting import Hosting, NicWords, Station, open_hosting
+
+GUEST_MAC, PEER_MAC, OTHER_MAC = "aa:00:01:00:00:07", "aa:00:01:00:00:08", "aa:00:02:00:00:09"
+TAP_MAC = "cc:47:52:4e:45:54"
+SUBNET = {
+    "NETWORK_NAME": "net1",
+    "NETWORK_SUBNET": "198.51.100.0/24",
+    "NETWORK_GATEWAY": "198.51.100.1",
+    "NETWORK_SUBNET6": "2001:db8:1::/64",
+    "NETWORK_GATEWAY6": "2001:db8:1::1",
+    "NETWORK_MAC_PREFIX": "aa:00:01",
+}
+GUEST4, GUEST6 = "198.51.100.7", "2001:db8:1:0:a800:1ff:fe00:7"
+PEER4, PEER6 = "198.51.100.8", "2001:db8:1:0:a800:1ff:fe00:8"
+WORLD4, WORLD6 = "192.0.2.1", "2001:db8:ff::1"
+SPOOFED4, SPOOFED6 = "198.51.100.66", "2001:db8:1::66"
+KINDS = ("routed", "private-filtered", "bridged")
+PROFILES = ("unprotected", "limited", "protected")
+FAMILIES = (socket.AF_INET, socket.AF_INET6)
+LINK_LOCAL = "fe80::a800:1ff:fe00:7"
+
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A guest behind its NIC, and a peer: outside, or another guest of its private network."""
+
+    kind: str
+    hosting: Hosting
+    nic: NicWords
+    guest: Station
+    peer: Station
+    peer4: str
+    peer6: str
+
+    def get_guest(self, family: int) -> str:
+        return GUEST4 if family == socket.AF_INET else GUEST6
+
+    def get_peer(self, family: int) -> str:
+        return self.peer4 if family == socket.AF_INET else self.peer6
+
+    @property
+    def next_mac(self) -> str:
+        """Where the guest's frames to the peer go first."""
+        return TAP_MAC if self.kind == "routed" else self.peer.mac
+
+    def set_profile(self, profile: str) -> None:
+        self.hosting.set_up(self.nic.tagged(f"synnefo:network:0:{profile}"))
+
+
+@pytest.fixture(scope="module")
+def hosting(bed: Bed) -> Iterator[Hosting]:
+    with open_hosting(bed.folder / "hosting", bed.layers) as opened:
+        opened.node.run("sh", "-c", "echo 1 >/proc/sys/net/ipv6/conf/all/forwarding")
+        yield opened
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def setting(request: pytest.FixtureRequest, bed: Bed) -> Iterator[Setting]:
+    makers = {"routed": make_routed, "private-filtered": make_private, "bridged": make_bridged}
+    with open_hosting(bed.folder / f"hosting-{request.param}", bed.layers) as hosting:
+        made = makers[request.param](hosting)
+        for family in FAMILIES:  # both know each other's MAC before anything is counted
+            assert passes(made, family, made.guest, made.peer, lambda: None, lambda _: False) == 0
+        yield made
+
+
+def make_routed(hosting: Hosting) -> Setting:
+    world = hosting.add_station("up0", "02:00:00:00:00:01")
+    world.ip(
+        f"address add {WORLD4}/24 dev eth0",
+        "address add 198.51.100.1/24 dev eth0",
+        f"address add {WORLD6}/64 dev eth0 nodad",
+        "address add 2001:db8:1::1/64 dev eth0 nodad",
+    )
+    hosting.node.run("sh", "-c", "echo 1 >/proc/sys/net/ipv6/conf/all/forwarding")
+    hosting.ip(
+        "address add 192.0.2.2/24 dev up0",
+        "address add 2001:db8:ff::2/64 dev up0 nodad",
+        "link set up0 up",
+        f"route add default via {WORLD4}",
+        f"route add default via {WORLD6}",
+    )
+    nic = NicWords("tap0", GUEST_MAC, {"MODE": "routed", "IP": GUEST4, **SUBNET})
+    guest = hosting.add_guest(nic)
+    configure(guest, GUEST4, GUEST6)
+    guest.ip("route add default via 198.51.100.1", "route add default via 2001:db8:1::1")
+    return Setting("routed", hosting, nic, guest, world, WORLD4, WORLD6)
+
+
+def make_bridged(hosting: Hosting) -> Setting:
+    outside = hosting.add_station("up0", PEER_MAC)
+    configure(outside, PEER4, PEER6)
+    hosting.ip("link add br0 type bridge", "link set br0 up", "link set up0 master br0 up")
+    nic = NicWords("tap0", GUEST_MAC, {"MODE": "bridged", "LINK": "br0", "IP": GUEST4, **SUBNET})
+    guest = hosting.add_guest(nic)
+    configure(guest, GUEST4, GUEST6)
+    return Setting("bridged", hosting, nic, guest, outside, PEER4, PEER6)
+
+
+def make_private(hosting: Hosting) -> Setting:
+    hosting.ip("link add prv0 type bridge", "link set prv0 up")
+    words = {"MODE": "bridged", "LINK": "prv0", "NETWORK_TAGS": "private-filtered", **SUBNET}
+    nic = NicWords("tap0", GUEST_MAC, {**words, "IP": GUEST4})
+    guest = hosting.add_guest(nic)
+    peer = hosting.add_guest(NicWords("tap1", PEER_MAC, {**words, "IP": PEER4}))
+    configure(guest, GUEST4, GUEST6)
+    configure(peer, PEER4, PEER6)
+    return Setting("private-filtered", hosting, nic, guest, peer, PEER4, PEER6)
+
+
+def configure(station: Station, ipv4: str, ipv6: str) -> None:
+    station.ip(f"address add {ipv4}/24 dev eth0", f"address add {ipv6}/64 dev eth0 nodad")
+
+
+def passes(
+    setting: Setting,
+    family: int,
+    sender: Station,
+    receiver: Station,
+    send: Callable[[], None],
+    is_it: Callable[[Ether], bool],
+) -> int:
+    """How many of the frames that arrive, after `send` and before the echo, are the one."""
+    address = setting.get_guest(family) if receiver is setting.guest else setting.get_peer(family)
+    mark = f"echo {next(_numbers):08d}".encode()
+    with receiver.sniff() as sniffer:
+        send()
+        send_echo(sender, family, address, mark)
+        frames = sniffer.read_until(lambda frame: mark in frame)
+    return sum(is_it(Ether(frame)) for frame in frames)
+
+
+def send_echo(sender: Station, family: int, address: str, mark: bytes) -> None:
+    if family == socket.AF_INET:
+        kind, protocol = 8, socket.IPPROTO_ICMP
+    else:
+        kind, protocol = 128, socket.IPPROTO_ICMPV6
+    body = bytes((0, 0, 0, 1)) + mark
+    total = sum(
+        int.from_bytes(body[n : n + 2].ljust(2, b"\0"), "big") for n in range(0, len(body), 2)
+    )
+    total += kind << 8
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    message = bytes((kind, 0)) + (~total & 0xFFFF).to_bytes(2, "big") + body
+    with sender.open_socket(family, socket.SOCK_RAW, protocol) as echo:
+        echo.sendto(message, (address, 0))
+
+
+# --- what comes to the guest -------------------------------------------------------------
+
+
+def reach_tcp(setting: Setting, family: int, port: int) -> bool:
+    """Does a connection to the guest come about, or not even its first packet arrive?"""
+    with setting.guest.open_socket(family, socket.SOCK_STREAM) as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind(("", port))
+        server.listen()
+        with setting.peer.open_socket(family, socket.SOCK_STREAM) as client:
+            client.setblocking(False)
+
+            def connect() -> None:
+                with contextlib.suppress(BlockingIOError):
+                    client.connect((setting.get_guest(family), port))
+
+            def is_first(frame: Ether) -> bool:
+                return "TCP" in frame and frame["TCP"].dport == port
+
+            seen = passes(setting, family, setting.peer, setting.guest, connect, is_first)
+            if not seen:
+                return False
+            accepted, _ = server.accept()
+            with accepted:
+                accepted.settimeout(60)
+                client.settimeout(60)
+                client.sendall(b"hello")
+                assert accepted.recv(5) == b"hello"
+            return True
+
+
+def reach_udp(setting: Setting, family: int) -> bool:
+    text = f"datagram {next(_numbers):08d}".encode()
+    with setting.peer.open_socket(family, socket.SOCK_DGRAM) as client:
+        return bool(
+            passes(
+                setting,
+                family,
+                setting.peer,
+                setting.guest,
+                partial(send_datagram, client, text, (setting.get_guest(family), 5000)),
+                lambda frame: text in bytes(frame),
+            )
+        )
+
+
+def send_datagram(client: socket.socket, text: bytes, to: tuple[str, int]) -> None:
+    client.sendto(text, to)
+
+
+def reach_icmp(setting: Setting, family: int) -> bool:
+    text = f"request {next(_numbers):08d}".encode()
+    address = setting.get_guest(family)
+    return bool(
+        passes(
+            setting,
+            family,
+            setting.peer,
+            setting.guest,
+            lambda: send_echo(setting.peer, family, address, text),
+            lambda frame: text in bytes(frame),
+        )
+    )
+
+
+def get_replies(setting: Setting, family: int) -> bool:
+    """The guest asks the peer, by UDP and TCP, and gets the answers."""
+    peer = setting.get_peer(family)
+    with (
+        setting.peer.open_socket(family, socket.SOCK_DGRAM) as server,
+        setting.guest.open_socket(family, socket.SOCK_DGRAM) as client,
+    ):
+        server.bind((peer, 5001))
+        client.sendto(b"question", (peer, 5001))
+        question, who = server.recvfrom(100)
+        server.sendto(b"answer", who)
+        assert (question, client.recv(100)) == (b"question", b"answer")
+    with (
+        setting.peer.open_socket(family, socket.SOCK_STREAM) as server,
+        setting.guest.open_socket(family, socket.SOCK_STREAM) as client,
+    ):
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind((peer, 5001))
+        server.listen()
+        client.connect((peer, 5001))
+        accepted, _ = server.accept()
+        with accepted:
+            accepted.sendall(b"answer")
+            return client.recv(100) == b"answer"
+
+
+INWARD: dict[str, Callable[[Setting, int], bool]] = {
+    "TCP 22": lambda setting, family: reach_tcp(setting, family, 22),
+    "TCP 80": lambda setting, family: reach_tcp(setting, family, 80),
+    "UDP": reach_udp,
+    "ICMP": reach_icmp,
+    "replies": get_replies,
+}
+LET_IN = {
+    "unprotected": {"TCP 22", "TCP 80", "UDP", "ICMP", "replies"},
+    "limited": {"TCP 22", "ICMP", "replies"},
+    "protected": {"ICMP", "replies"},
+}
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("family", FAMILIES, ids=["IPv4", "IPv6"])
+def test_what_a_profile_lets_in(setting: Setting, family: int, profile: str) -> None:
+    setting.set_profile(profile)
+    passed = {name for name, reach in INWARD.items() if reach(setting, family)}
+    assert passed == LET_IN[profile]
+    check_what_leaves(setting, family)
+
+
+# --- what the guest sends ----------------------------------------------------------------
+
+
+def make_outward(setting: Setting) -> dict[str, tuple[int, Ether, bool]]:
+    """Frames of the guest: family, frame, whether it may pass."""
+    out = Ether(src=GUEST_MAC, dst=setting.next_mac)
+    forged = Ether(src="aa:00:01:00:00:66", dst=setting.next_mac)
+    v4, v6 = socket.AF_INET, socket.AF_INET6
+    to4, to6 = setting.peer4, setting.peer6
+    talk = UDP(sport=1234, dport=4321)
+    router = ICMPv6ND_RA(routerlifetime=1800)
+    return {
+        "own IPv4": (v4, out / IP(src=GUEST4, dst=to4) / talk, True),
+        "spoofed IPv4": (v4, out / IP(src=SPOOFED4, dst=to4) / talk, False),
+        "peer's IPv4": (v4, out / IP(src=PEER4, dst=to4) / talk, False),
+        "spoofed MAC, IPv4": (v4, forged / IP(src=GUEST4, dst=to4) / talk, False),
+        "DHCP server": (
+            v4,
+            out
+            / IP(src=GUEST4, dst=to4)
+            / UDP(sport=67, dport=68)
+            / BOOTP(op=2)
+            / DHCP(options=[("message-type", "offer"), "end"]),
+            False,
+        ),
+        "VLAN tag": (v4, out / Dot1Q(vlan=7) / IP(src=SPOOFED4, dst=to4) / talk, False),
+        "own IPv6": (v6, out / IPv6(src=GUEST6, dst=to6) / talk, True),
+        "spoofed IPv6": (v6, out / IPv6(src=SPOOFED6, dst=to6) / talk, False),
+        "spoofed MAC, IPv6": (v6, forged / IPv6(src=GUEST6, dst=to6) / talk, False),
+        "DHCPv6 server": (
+            v6,
+            out / IPv6(src=GUEST6, dst=to6) / UDP(sport=547, dport=546) / b"\7abc",
+            False,
+        ),
+        "router advertisement": (v6, out / IPv6(src=GUEST6, dst=to6) / router, False),
+    }
+
+
+def make_on_link(setting: Setting) -> dict[str, tuple[int, Ether, bool]]:
+    """Frames that don't leave their layer 2."""
+    out = Ether(src=GUEST_MAC, dst=setting.peer.mac)
+    v4, v6 = socket.AF_INET, socket.AF_INET6
+    return {
+        "own ARP": (v4, out / make_arp(GUEST_MAC, GUEST4), True),
+        "spoofed ARP": (v4, out / make_arp(GUEST_MAC, SPOOFED4), False),
+        "spoofed MAC in ARP": (v4, out / make_arp("aa:00:01:00:00:66", GUEST4), False),
+        "own NA": (v6, out / make_na(GUEST6, GUEST6), True),
+        "spoofed NA": (v6, out / make_na(GUEST6, SPOOFED6), False),
+        "NA for a foreign link-local address": (v6, out / make_na(GUEST6, "fe80::1"), False),
+        "spoofed source of NA": (v6, out / make_na(SPOOFED6, SPOOFED6), False),
+        "RA, link-local": (
+            v6,
+            out / IPv6(src=LINK_LOCAL, dst="ff02::1", hlim=255) / ICMPv6ND_RA(),
+            False,
+        ),
+    }
+
+
+def make_arp(mac: str, address: str) -> ARP:
+    return ARP(op="is-at", hwsrc=mac, psrc=address, hwdst=PEER_MAC, pdst=PEER4)
+
+
+def make_na(source: str, target: str) -> IPv6:
+    option = ICMPv6NDOptDstLLAddr(lladdr=GUEST_MAC)
+    return IPv6(src=source, dst=PEER6, hlim=255) / ICMPv6ND_NA(tgt=target, R=0, S=0, O=1) / option
+
+
+def check_what_leaves(setting: Setting, family: int) -> None:
+    frames = make_outward(setting)
+    if setting.kind != "routed":
+        frames |= make_on_link(setting)
+    for name, (of, frame, may_pass) in frames.items():
+        if of == family:
+            mark = f"probe {next(_numbers):08d}".encode()
+            data = bytes(frame / mark)
+            count = passes(
+                setting,
+                family,
+                setting.guest,
+                setting.peer,
+                partial(setting.guest.send, data),
+                partial(contains, mark),
+            )
+            assert bool(count) == may_pass, f"{setting.kind}: {name}"
+
+
+def contains(mark: bytes, frame: Ether) -> bool:
+    return mark in bytes(frame)

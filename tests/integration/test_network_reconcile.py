@@ -1,0 +1,289 @@
+"""What goes wrong with NICs is found and repaired: damages at random, and taps that vanish.
+
+The judge is a picture of the kernel's own lists, taken before the damage.
+"""
+
+import json
+import os
+import random
+from collections.abc import Callable, Iterator, Mapping
+
+import pytest
+
+from snf_ganeti import process
+from testbed.bed import Bed
+from testbed.deadline import wait_for
+from testbed.hosting import Hosting, NicWords, open_hosting
+from testbed.namespaces import make_enter_network_argv
+
+SOAK = os.environ.get("SNF_SOAK") == "1"
+DAMAGES = 200 if SOAK else 25
+SEED = 20261124
+SECONDS = 60.0
+STATE = "/run/snf-ganeti-hooks"
+ROUTED = {
+    "MODE": "routed",
+    "NETWORK_NAME": "public",
+    "NETWORK_SUBNET": "198.51.100.0/24",
+    "NETWORK_GATEWAY": "198.51.100.1",
+    "NETWORK_SUBNET6": "2001:db8:1::/64",
+    "NETWORK_GATEWAY6": "2001:db8:1::1",
+    "NETWORK_TAGS": "nfdhcpd",
+}
+PRIVATE = {
+    "MODE": "bridged",
+    "LINK": "prv0",
+    "NETWORK_NAME": "private",
+    "NETWORK_SUBNET": "10.0.0.0/24",
+    "NETWORK_TAGS": "private-filtered",
+    "NETWORK_MAC_PREFIX": "aa:00:01",
+}
+NICS = (
+    NicWords("tap0", "aa:00:00:00:00:10", {**ROUTED, "IP": "198.51.100.7"}),
+    NicWords("tap1", "aa:00:00:00:00:11", {**ROUTED, "IP": "198.51.100.8", "LINK": "200"}),
+    NicWords("tap2", "aa:00:01:00:00:12", {**PRIVATE, "IP": "10.0.0.5"}),
+)
+TABLES = (("netdev", "snf"), ("inet", "snf"), ("bridge", "snf"))
+
+
+@pytest.fixture(scope="module")
+def hosting(bed: Bed) -> Iterator[Hosting]:
+    """A node with three NICs, which nobody watches."""
+    with open_hosting(bed.folder / "reconcile", bed.layers) as opened:
+        opened.node.run("sh", "-c", "echo 1 >/proc/sys/net/ipv6/conf/all/forwarding")
+        opened.add_station("up0", "02:00:00:00:00:01")
+        opened.ip(
+            "address add 192.0.2.2/24 dev up0",
+            "address add 2001:db8:ff::2/64 dev up0 nodad",
+            "link set up0 up",
+            "route add default via 192.0.2.1",
+            "route add default via 2001:db8:ff::1",
+            "route add default via 192.0.2.1 table 200",
+            "route add default via 2001:db8:ff::1 table 200",
+            "link add prv0 type bridge",
+            "link set prv0 up",
+        )
+        for nic in NICS:
+            opened.add_guest(nic.tagged("synnefo:network:0:limited"))
+        yield opened
+
+
+def read(hosting: Hosting, *argv: str) -> list[dict[str, object]]:
+    """What a program of this machine lists of the node's network."""
+    output = process.run(make_enter_network_argv(hosting.node.pid, argv)).stdout
+    listed = json.loads(output or b"[]")
+    found: list[dict[str, object]] = listed["nftables"] if isinstance(listed, dict) else listed
+    return found
+
+
+def take_picture(hosting: Hosting) -> list[str]:
+    """Rules, routes, proxy entries, rules of tables, ports of bridges; no counters, no handles."""
+    listed: list[dict[str, object]] = []
+    for family, name in TABLES:
+        listed += read(hosting, "nft", "-j", "list", "table", family, name)
+    for words in ("route show table all", "-6 route show table all", "neigh show proxy"):
+        listed += [each for each in read(hosting, "ip", "-j", *words.split()) if is_of_guest(each)]
+    for words in ("rule show", "-6 rule show"):
+        listed += read(hosting, "ip", "-j", *words.split())
+    for link in read(hosting, "ip", "-j", "link"):
+        if str(link["ifname"]).startswith("tap"):
+            listed.append({name: link.get(name) for name in ("ifname", "master", "address")})
+    return sorted(json.dumps(strip(each), sort_keys=True) for each in listed)
+
+
+def is_of_guest(entry: Mapping[str, object]) -> bool:
+    text = json.dumps(entry)
+    return "proxy" in entry or ('"tap' in text and "fe80::" not in text and "ff00::" not in text)
+
+
+def strip(value: object) -> object:
+    if isinstance(value, dict):
+        if "counter" in value:
+            return "counter"
+        return {
+            key: strip(item)
+            for key, item in value.items()
+            if key not in ("handle", "flags", "index")
+        }
+    return [strip(each) for each in value] if isinstance(value, list) else value
+
+
+def shell(hosting: Hosting, command: str) -> None:
+    hosting.node.run("sh", "-c", command, ok=range(256))
+
+
+DAMAGE: dict[str, Callable[[random.Random], str]] = {
+    "a chain is emptied": lambda rng: f"nft flush chain netdev snf guard-tap{rng.randrange(3)}",
+    "a rule opens a NIC": lambda rng: (
+        f"nft insert rule inet snf to-tap{rng.randrange(2)} accept;"
+        " nft insert rule bridge snf to-tap2 accept"
+    ),
+    "an entry is deleted": lambda _: (
+        "nft delete element inet snf to_guest { tap0 };"
+        " nft delete element bridge snf to_guest { tap2 }"
+    ),
+    "a table is deleted": lambda rng: (
+        f"nft delete table {rng.choice(('netdev', 'inet', 'bridge'))} snf"
+    ),
+    "everything of nftables is deleted": lambda _: "nft flush ruleset",
+    "the shared rules are emptied": lambda rng: (
+        "nft flush chain "
+        + rng.choice(("inet snf forward", "bridge snf forward", "inet snf reply"))
+    ),
+    "half a transaction": lambda _: (
+        "nft add chain inet snf to-tap77; nft add element inet snf to_guest"
+        " '{ tap77 : goto to-tap77 }'; nft add chain bridge snf to-tap0"
+    ),
+    "routes are deleted": lambda _: "ip route flush table all proto 205",
+    "IPv6 routes are deleted": lambda _: "ip -6 route flush table all proto 205",
+    "a stray route": lambda rng: (
+        f"ip route add 198.51.100.{rng.randrange(20, 250)}/32 dev tap0 proto 205"
+    ),
+    "a proxy entry is deleted": lambda _: "ip neigh del proxy 198.51.100.7 dev up0",
+    "a stray proxy entry": lambda rng: (
+        f"ip neigh add proxy 198.51.100.{rng.randrange(20, 250)} dev up0 protocol 205"
+    ),
+    "a rule of a table is deleted": lambda _: (
+        "ip rule del priority 20500; ip -6 rule del priority 20500"
+    ),
+    "a stray rule of a table": lambda rng: (
+        f"ip rule add iif gone{rng.randrange(9)} lookup 77 priority 20500 protocol 205"
+    ),
+    "a tap leaves its bridge": lambda _: "ip link set tap2 nomaster",
+    "a tap is down": lambda rng: f"ip link set tap{rng.randrange(3)} down",
+    "netfilter sees no bridge": lambda _: (
+        "ip link set prv0 type bridge nf_call_iptables 0 nf_call_ip6tables 0"
+    ),
+    "a stale state": lambda _: (
+        f"sed 's/tap0/tap88/' {STATE}/nics/tap0.json >{STATE}/nics/tap88.json"
+    ),
+    "a state that can't be read": lambda _: f"echo garbage >{STATE}/nics/tap99.json",
+}
+
+
+def reconcile(hosting: Hosting) -> str:
+    return hosting.node.run("snf-network", "reconcile").text
+
+
+def test_a_healthy_node_is_left_alone(hosting: Hosting) -> None:
+    before = take_picture(hosting)
+    assert hosting.node.run("snf-network", "check").text == ""
+    assert reconcile(hosting) == ""
+    assert take_picture(hosting) == before
+
+
+def test_every_damage_is_repaired(hosting: Hosting) -> None:
+    healthy = take_picture(hosting)
+    rng = random.Random(SEED)
+    names = [*DAMAGE, *(rng.choice(list(DAMAGE)) for _ in range(DAMAGES))][:DAMAGES]
+    rng.shuffle(names)
+    for name in names:
+        shell(hosting, DAMAGE[name](rng))
+        found = reconcile(hosting)
+        assert found, f"not seen: {name}"
+        assert take_picture(hosting) == healthy, f"not repaired: {name}, found: {found}"
+        assert hosting.node.run("snf-network", "check").text == "", name
+
+
+def test_check_finds_and_changes_nothing(hosting: Hosting) -> None:
+    healthy = take_picture(hosting)
+    shell(hosting, "nft flush chain netdev snf guard-tap1")
+    damaged = take_picture(hosting)
+    checked = hosting.node.run("snf-network", "check", ok=(1,))
+    assert checked.text == "tap1: its rules differ\n"
+    assert take_picture(hosting) == damaged != healthy
+    hosting.node.run("snf-network", "repair", "instance-of-tap1")
+    assert take_picture(hosting) == healthy
+
+
+def test_show_tells_operators(hosting: Hosting) -> None:
+    rows = json.loads(hosting.node.run("snf-network", "show", "--json").text)
+    first = rows[0]
+    assert (first["instance"], first["tap"], first["network"]) == (
+        *("instance-of-tap0", "tap0", "public"),
+    )
+    assert first["addresses"] == ["198.51.100.7", "2001:db8:1:0:a800:ff:fe00:10"]
+    assert (first["profile"], first["note"]) == ("limited", "")
+    table = hosting.node.run("snf-network", "show").text.splitlines()
+    assert table[0].split() == [
+        *("instance", "tap", "network", "kind", "addresses", "profile", "dropped"),
+    ]
+    assert len(table) == 1 + len(NICS)
+
+
+def list_traces(hosting: Hosting, nic: NicWords) -> list[str]:
+    """Everything that the kernel and the state still have under a tap's name or address."""
+    listed = [*take_picture(hosting), *read_files(hosting)]
+    needles = (f'"{nic.tap}"', f"-{nic.tap}", f"{nic.tap}.json", f'"{nic.words["IP"]}"')
+    return [each for each in listed if any(needle in each for needle in needles)]
+
+
+def read_files(hosting: Hosting) -> list[str]:
+    return hosting.node.run("find", STATE, "-type", "f").text.splitlines()
+
+
+@pytest.mark.parametrize("base", [ROUTED, PRIVATE], ids=["routed", "private"])
+def test_what_a_vanished_tap_left_goes_by_itself(
+    hosting: Hosting, bed: Bed, base: dict[str, str]
+) -> None:
+    ip = "198.51.100.99" if base is ROUTED else "10.0.0.99"
+    nic = NicWords("tap9", "aa:00:01:00:00:99", {**base, "IP": ip})
+    before = take_picture(hosting)
+    log = bed.folder / "reconcile/serve.log"
+    with hosting.node.spawn("/usr/sbin/snf-network", "serve", output=log):
+        hosting.add_guest(nic)
+        assert list_traces(hosting, nic)
+        hosting.ip("link del tap9")
+        wait_for(
+            "the end of its traces",
+            lambda: not list_traces(hosting, nic),
+            SECONDS,
+            explain=lambda: str(list_traces(hosting, nic)),
+        )
+    assert take_picture(hosting) == before
+
+
+def test_a_new_tap_inherits_nothing(hosting: Hosting) -> None:
+    """Nobody cleaned up: a tap of the same name comes as another tenant's, of another kind."""
+    before = take_picture(hosting)
+    first = NicWords("tap9", "aa:00:00:00:00:99", {**ROUTED, "IP": "198.51.100.99"})
+    hosting.add_guest(first.tagged("synnefo:network:0:unprotected"))
+    hosting.ip("link del tap9")
+    assert list_traces(hosting, first)
+
+    second = NicWords("tap9", "aa:00:01:00:00:98", {**PRIVATE, "IP": "10.0.0.98"})
+    hosting.add_guest(second.tagged("synnefo:network:0:protected"))
+    listed = json.dumps(take_picture(hosting))
+    assert "aa:00:00:00:00:99" not in listed
+    assert "198.51.100.99" not in listed
+    assert hosting.node.run("snf-network", "check").text == ""
+
+    hosting.ip("link del tap9")
+    reconcile(hosting)
+    assert take_picture(hosting) == before
+
+
+BAD = {
+    "no bridge": ({**PRIVATE, "IP": "10.0.0.99", "LINK": "nowhere"}, "there is no bridge nowhere"),
+    "a bridge that is none": ({**PRIVATE, "IP": "10.0.0.99", "LINK": "up0"}, "up0 is no bridge"),
+    "no routing table": ({**ROUTED, "LINK": "nowhere"}, "there is no routing table 'nowhere'"),
+    "an address twice": (
+        {**ROUTED, "IP": "198.51.100.7"},
+        "instance-of-tap0 has 198.51.100.7 already, on tap0",
+    ),
+    "a subnet that is none": ({**ROUTED, "NETWORK_SUBNET": "198.51.100.0/33"}, "is refused"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_start_that_fails_leaves_nothing(hosting: Hosting, name: str) -> None:
+    words, reason = BAD[name]
+    before, files = take_picture(hosting), sorted(read_files(hosting))
+    hosting.ip("link add tap9 type veth peer name far9")
+    nic = NicWords("tap9", "aa:00:01:00:00:99", {"IP": "198.51.100.99", **words})
+    failed = hosting.set_up(nic, ok=(2, 4))
+    hosting.ip("link del tap9")
+    (line,) = failed.stderr.strip().splitlines()
+    assert reason in line
+    assert take_picture(hosting) == before
+    assert sorted(read_files(hosting)) == files

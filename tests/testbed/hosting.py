@@ -1,0 +1,169 @@
+"""A node with guests that are namespaces: what they send and get is seen by their own sockets.
+
+A guest's interface is the far end of a veth whose near end is named as a tap, so that the NIC
+scripts, the rules and the routes are the real ones, and a guest costs milliseconds.
+"""
+
+import contextlib
+import select
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar
+
+from snf_ganeti import process
+from testbed.deadline import wait_for
+from testbed.machine import Machine
+from testbed.namespaces import call_in_network, make_enter_network_argv
+
+Value = TypeVar("Value")
+
+SCRIPT = "/etc/ganeti/kvm-vif-bridge"
+SECONDS = 60.0
+_ETH_P_ALL = 3
+
+
+@dataclass(frozen=True)
+class Station:
+    """A network namespace with one interface, eth0."""
+
+    pid: int
+    mac: str
+
+    def call(self, function: Callable[[], Value]) -> Value:
+        return call_in_network(self.pid, function)
+
+    def ip(self, *lines: str) -> None:
+        """`ip` commands inside, in order."""
+        run_ip(self.pid, lines)
+
+    def run(self, *argv: str, timeout: float = SECONDS) -> process.Completed:
+        """A program of this machine, inside."""
+        return process.run(make_enter_network_argv(self.pid, argv), timeout=timeout)
+
+    def open_socket(self, family: int, kind: int, protocol: int = 0) -> socket.socket:
+        opened = self.call(lambda: socket.socket(family, kind, protocol))
+        opened.settimeout(SECONDS)
+        return opened
+
+    def send(self, frame: bytes) -> None:
+        """Put a frame on the wire as it is."""
+        with self._open_packets() as packets:
+            packets.send(frame)
+
+    @contextlib.contextmanager
+    def sniff(self) -> Iterator["Sniffer"]:
+        with self._open_packets() as packets:
+            yield Sniffer(packets)
+
+    def _open_packets(self) -> socket.socket:
+        def make() -> socket.socket:
+            packets = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
+            packets.bind(("eth0", _ETH_P_ALL))
+            return packets
+
+        return self.call(make)
+
+
+@dataclass(frozen=True)
+class Sniffer:
+    """What an interface receives; what it sends itself is left out."""
+
+    packets: socket.socket
+
+    def read_until(self, is_last: Callable[[bytes], bool]) -> list[bytes]:
+        """The frames received, up to one that `is_last` knows, which is left out."""
+        frames: list[bytes] = []
+        deadline = time.monotonic() + SECONDS
+        while select.select([self.packets], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            data, address = self.packets.recvfrom(65536)
+            if address[2] != socket.PACKET_OUTGOING:
+                if is_last(data):
+                    return frames
+                frames.append(data)
+        raise AssertionError(f"the last frame did not come; {len(frames)} others did")
+
+
+@dataclass(frozen=True)
+class NicWords:
+    """What Ganeti says of a NIC, as a script's environment."""
+
+    tap: str
+    mac: str
+    words: Mapping[str, str] = field(default_factory=dict)
+
+    def make_environ(self) -> dict[str, str]:
+        return {
+            "INSTANCE": f"instance-of-{self.tap}",
+            "INTERFACE": self.tap,
+            "INTERFACE_INDEX": "0",
+            "INTERFACE_UUID": f"uuid-{self.tap}",
+            "MAC": self.mac,
+            **self.words,
+        }
+
+    def tagged(self, *tags: str) -> "NicWords":
+        return replace(self, words={**self.words, "TAGS": " ".join(tags)})
+
+
+@dataclass
+class Hosting:
+    """node: it has the packages; its network is empty but for what is added here."""
+
+    node: Machine
+    stack: contextlib.ExitStack
+
+    def ip(self, *lines: str) -> None:
+        run_ip(self.node.pid, lines)
+
+    def add_station(self, interface: str, mac: str) -> Station:
+        """A namespace whose eth0 is plugged to `interface` of the node, which is made."""
+        pid = self.stack.enter_context(open_namespace())
+        near = f"name {interface} netns {self.node.pid}"
+        run_ip(
+            pid,
+            [
+                "link set lo up",
+                f"link add eth0 address {mac} type veth peer {near}",
+                "link set eth0 up",
+            ],
+        )
+        return Station(pid, mac)
+
+    def add_guest(self, nic: NicWords) -> Station:
+        """A guest and its NIC, set up by the installed script."""
+        guest = self.add_station(nic.tap, nic.mac)
+        self.set_up(nic)
+        return guest
+
+    def set_up(self, nic: NicWords, *, ok: Sequence[int] = (0,)) -> process.Completed:
+        return self.node.run(SCRIPT, env=nic.make_environ(), ok=ok)
+
+
+@contextlib.contextmanager
+def open_hosting(folder: Path, layers: tuple[Path, ...]) -> Iterator[Hosting]:
+    """A node that hosts, for the block."""
+    node = Machine("hosting", folder, layers)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(node.powered())
+        run_ip(node.pid, ["link set lo up"])
+        yield Hosting(node, stack)
+
+
+@contextlib.contextmanager
+def open_namespace() -> Iterator[int]:
+    """A network namespace for the block, by the id of a process in it."""
+    own = Path("/proc/self/ns/net").readlink()
+    with process.spawn(["unshare", "--net", "--", "sleep", "infinity"]) as child:
+        namespace = Path(f"/proc/{child.pid}/ns/net")
+        wait_for("a network namespace", lambda: namespace.readlink() != own, SECONDS)
+        yield child.pid
+
+
+def run_ip(pid: int, lines: Sequence[str]) -> None:
+    """`ip` commands of this machine in the network of a process; ids are this machine's."""
+    text = "".join(f"{line}\n" for line in lines)
+    argv = make_enter_network_argv(pid, ["ip", "-batch", "-"])
+    process.run(argv, stdin=text.encode())
