@@ -14,7 +14,7 @@ from testbed.machine import Bind
 from testbed.snf_image import SITE, Node
 
 HELPER = "/var/lib/snf-image/helper"
-CHECKS = ["settings", "user", "tools", "images", "spool", "memory", "appliance", "helper"]
+CHECKS = ["settings", "user", "tools", "images", "spool", "memory", "appliance", "state", "helper"]
 
 
 @pytest.fixture
