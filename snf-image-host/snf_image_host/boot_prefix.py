@@ -27,7 +27,6 @@ CODE_END = 0x1B8
 
 _FOLDER = Path("usr/lib/grub/i386-pc")
 _ROOT = "(hd0,msdos1)"
-_MEMORY_FOLDER = "grub"
 _MODULES = (
     *("memdisk", "tar", "biosdisk", "part_msdos", "ext2", "gzio", "xzio"),
     *("normal", "configfile", "linux", "linux16", "chain", "ntldr", "boot"),
@@ -93,7 +92,7 @@ def make_settings_archive() -> bytes:
     """The core's own grub.cfg, in the tar archive that it has as a disk in memory."""
     with io.BytesIO() as archive:
         with tarfile.open(fileobj=archive, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-            member = tarfile.TarInfo(f"{_MEMORY_FOLDER}/grub.cfg")
+            member = tarfile.TarInfo("boot/grub/grub.cfg")
             member.size = len(_SETTINGS)
             tar.addfile(member, io.BytesIO(_SETTINGS.encode()))
         return archive.getvalue()
@@ -105,8 +104,7 @@ def make_core_argv(settings: str, core: str) -> list[str]:
         "grub-mkimage",
         "--format=i386-pc",
         f"--directory=/{_FOLDER}",
-        f"--prefix=(memdisk)/{_MEMORY_FOLDER}",
-        f"--memdisk={settings}",
+        f"--memdisk={settings}",  # whose /boot/grub is then the core's prefix
         f"--output={core}",
         *_MODULES,
     ]

@@ -77,6 +77,7 @@ class Content:
     size: int | None
     descriptor: int | None
     fill: Fill
+    limit: int | None = None
 
     @property
     def name(self) -> str:
@@ -89,16 +90,33 @@ class Content:
         return self.fetch.position or (os.lseek(file, 0, os.SEEK_CUR) if file is not None else 0)
 
     def hold_to(self, room: int) -> None:
-        """Don't fetch more than what could fill a disk of `room` bytes, however it is packed."""
-        self.fetch.limit = room + room // 64 + _SLACK
+        """Neither fetch nor unpack more than the fullest image of a `room` bytes disk has."""
+        self.fetch.limit = self.limit = room + room // 64 + _SLACK
 
     def make_runs(self, start: int = 0) -> Iterator[Run]:
         """All of it, in order; its first byte is the disk's byte `start`."""
         if self.descriptor is not None:
             yield from self._make_file_runs(self.descriptor, start)
         else:
-            yield from make_stream_runs(self.fill, start)
+            yield from self._make_stream_runs(start)
         self.fetch.verify()
+
+    def verify_file(self, descriptor: int) -> None:
+        """Read a file that is used in place only for its checksum, if there is one."""
+        if self.fetch.checked:
+            for _ in self._make_file_runs(descriptor, 0):
+                pass
+        self.fetch.verify()
+
+    def _make_stream_runs(self, start: int) -> Iterator[Run]:
+        buffers, at = Buffers(), start
+        while count := fill_up(self.fill, buffer := buffers.take()):
+            yield from split_runs(at, buffer[:count])
+            at += count
+            if self.limit is not None and at - start > self.limit:
+                raise InputError(f"{self.name} unpacks to more than the disk holds")
+            if count < CHUNK:
+                break
 
     def _make_file_runs(self, descriptor: int, start: int) -> Iterator[Run]:
         buffers, at = Buffers(), 0
@@ -130,15 +148,6 @@ class Content:
         if not count:
             raise InputError(f"{self.name} became shorter while it was read")
         return count
-
-
-def make_stream_runs(fill: Fill, start: int = 0) -> Iterator[Run]:
-    buffers, at = Buffers(), start
-    while count := fill_up(fill, buffer := buffers.take()):
-        yield from split_runs(at, buffer[:count])
-        at += count
-        if count < CHUNK:
-            break
 
 
 def fill_up(fill: Fill, buffer: memoryview) -> int:

@@ -90,10 +90,12 @@ class _Meter:
         self._content = content
         self._fetched = size is None and content.source.size is not None
         self.total = size or content.source.size or room
+        self._position = 0
 
     def measure(self, run: Run) -> tuple[int, int]:
         position = self._content.fetched if self._fetched else run.start + run.length
-        return min(position, self.total), self.total
+        self._position = min(max(position, self._position), self.total)
+        return self._position, self.total
 
 
 def _bound(runs: Iterator[Run], name: str, target: Target) -> Iterator[Run]:

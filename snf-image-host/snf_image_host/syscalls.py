@@ -1,8 +1,9 @@
 """What a jailed program may ask of the kernel, as tables, and as a filter for seccomp(2).
 
-A decoder or server gets what its table names and nothing else; the rest looks as if this
-kernel did not have it, so that the C library takes the older call that is named. The helper
-VM brings QEMU's own filter along; ours only denies what that one leaves open.
+A decoder, a server of a file and a client of storage get what their tables name and nothing
+else; the rest looks as if this kernel did not have it, so that the C library takes the older
+call that is named. The helper VM brings QEMU's own filter along; ours only denies what that
+one leaves open.
 """
 
 import errno
@@ -13,7 +14,7 @@ from typing import Literal
 
 import seccomp
 
-SyscallProfile = Literal["decoder", "server", "machine"]
+SyscallProfile = Literal["decoder", "server", "client", "machine"]
 
 _CLONE_THREAD = 0x10000
 _START = """
@@ -39,7 +40,14 @@ _SERVER = """
     sendmsg sendto setsockopt shutdown signalfd4 socketpair statfs sync_file_range timerfd_create
     timerfd_settime unlink
 """
-_ALLOWED = {"decoder": _START + _DECODER, "server": _START + _DECODER + _SERVER}
+_CLIENT = """
+    bind connect getdents lgetxattr mkdir recvmmsg sched_setscheduler sendmmsg socket uname
+"""
+_ALLOWED = {
+    "decoder": _START + _DECODER,
+    "server": _START + _DECODER + _SERVER,
+    "client": _START + _DECODER + _SERVER + _CLIENT,
+}
 _DENIED = """
     add_key bpf chroot delete_module finit_module fsconfig fsmount fsopen fspick init_module
     io_uring_enter io_uring_register io_uring_setup ioperm iopl kexec_file_load kexec_load keyctl

@@ -6,11 +6,16 @@ from snf_ganeti.errors import InputError
 from snf_image_host.content import Content
 from snf_image_host.formats.diskdump import Diskdump
 from snf_image_host.formats.format import Format, OpenFormat, Workshop
+from snf_image_host.formats.partitioned import EXT, NTFS, make_opener
+from snf_image_host.formats.qcow2 import Qcow2
 
 __all__ = ["FORMATS", "Format", "Workshop", "open_format"]
 
 FORMATS: Mapping[str, OpenFormat] = {
     "diskdump": Diskdump,
+    "extdump": make_opener(EXT),
+    "ntfsdump": make_opener(NTFS),
+    "qcow2": Qcow2,
 }
 
 

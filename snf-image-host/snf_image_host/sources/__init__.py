@@ -12,6 +12,7 @@ from importlib.metadata import entry_points
 
 from snf_ganeti.errors import InputError
 from snf_image_host.settings import Settings
+from snf_image_host.sources.http import open_http_source
 from snf_image_host.sources.local import open_local_source
 from snf_image_host.sources.source import Source
 
@@ -25,6 +26,8 @@ Opener = Callable[[str, Settings], contextlib.AbstractContextManager[Source]]
 _GROUP = "snf_image_host.sources"
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.IGNORECASE)
 _OPENERS: Mapping[str, Opener] = {
+    "http": open_http_source,
+    "https": open_http_source,
     "local": open_local_source,
 }
 

@@ -6,15 +6,27 @@ is the scheme, its value a callable like `open_uri_target`.
 
 import contextlib
 from collections.abc import Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Protocol
 
-from snf_ganeti.errors import InputError
 from snf_image_host.environ import Disk
 from snf_image_host.jail import Jail
 from snf_image_host.targets.local import open_local_target
 from snf_image_host.targets.target import Target
+from snf_image_host.targets.uri import open_uri_target
 
-__all__ = ["Target", "open_target"]
+__all__ = ["OpenTarget", "Target", "open_target"]
+
+_GROUP = "snf_image_host.targets"
+
+
+class OpenTarget(Protocol):
+    """Opens a disk by its URI. Raises InputError, NodeError."""
+
+    def __call__(
+        self, uri: str, jail: Jail, *, writable: bool = True
+    ) -> contextlib.AbstractContextManager[Target]: ...
 
 
 @contextlib.contextmanager
@@ -26,7 +38,9 @@ def open_target(disk: Disk, jail: Jail, *, writable: bool = True) -> Iterator[Ta
     if disk.path:
         with open_local_target(Path(disk.path), writable=writable) as local:
             yield local
-    else:
-        raise InputError(
-            f"disk {disk.index} has no path on this node: only such are supported so far"
-        )
+        return
+    scheme = disk.uri.partition(":")[0].lower()
+    found = {each.name: each for each in entry_points(group=_GROUP)}
+    opener: OpenTarget = found[scheme].load() if scheme in found else open_uri_target
+    with opener(disk.uri, jail, writable=writable) as target:
+        yield target

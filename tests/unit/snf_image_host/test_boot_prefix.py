@@ -41,5 +41,5 @@ def test_the_same_settings_give_the_same_archive() -> None:
     archive = make_settings_archive()
     assert archive == make_settings_archive()
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-        assert tar.getnames() == ["grub/grub.cfg"]
+        assert tar.getnames() == ["boot/grub/grub.cfg"]
     assert "--memdisk=/settings.tar" in make_core_argv("/settings.tar", "/core.img")
