@@ -79,30 +79,30 @@ def copy_runs(
 
     What fails in making the runs is raised as it is; an OSError of the target as NodeError.
     """
-    blank = target.erase()
+    with _telling(target, "erased"):
+        blank = target.erase()
     clock = time.monotonic()
     with _ahead(runs) as ready:
         for run in ready:
             if run.data is not None:
-                with _telling(target, run):
+                with _telling(target, f"written at byte {run.start}"):
                     target.write(run.start, run.data)
             elif not blank:
-                with _telling(target, run):
+                with _telling(target, f"zeroed at byte {run.start}"):
                     target.zero(run.start, run.length)
             if time.monotonic() - clock >= _PROGRESS_INTERVAL:
                 clock = time.monotonic()
                 on_progress(*measure(run))
-    target.flush()
+    with _telling(target, "made durable"):
+        target.flush()
 
 
 @contextlib.contextmanager
-def _telling(target: Target, run: Run) -> Iterator[None]:
+def _telling(target: Target, what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise NodeError(
-            f"{target.name} can't be written at byte {run.start}: {error.strerror}"
-        ) from None
+        raise NodeError(f"{target.name} can't be {what}: {error.strerror}") from None
 
 
 @contextlib.contextmanager

@@ -27,6 +27,8 @@ _SHARED_LINKS = ("bin", "lib", "lib64", "sbin")
 _SETPRIV_NEEDS = ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP")
 _ENVIRONMENT = {"MALLOC_ARENA_MAX": "2"}
 """Address space is limited, and glibc takes 64 MiB of it for each of eight arenas a CPU."""
+_OUTPUT_LIMIT = 64 << 10
+"""Bytes kept of each output of a jailed program that is run to its end."""
 _DESCRIPTORS = 512
 """Open files at once; QEMU gives up ioeventfd when it gets 64."""
 
@@ -101,6 +103,27 @@ def spawn_jailed(
             pass_fds=descriptors,
         ) as child:
             yield child
+
+
+def run_jailed(
+    jail: Jail,
+    argv: Sequence[str],
+    confinement: Confinement,
+    *,
+    timeout: float,
+    ok: Collection[int] = (0,),
+    pass_fds: Collection[int] = (),
+) -> process.Completed:
+    """Run a jailed program to its end. Raises CommandError, DeadlineError, NodeError."""
+    with open_filter(confinement.syscalls) as filter_fd:
+        return process.run(
+            make_jail_argv(jail, confinement, argv, filter_fd),
+            timeout=timeout,
+            ok=ok,
+            env=_ENVIRONMENT,
+            pass_fds=(*pass_fds, filter_fd),
+            limit=_OUTPUT_LIMIT,
+        )
 
 
 def make_jail_argv(

@@ -16,7 +16,7 @@ from snf_ganeti.errors import InputError
 from snf_image_host.content import Content
 from snf_image_host.disk_copy import CHUNK, Run, split_runs
 from snf_image_host.formats.format import Workshop
-from snf_image_host.jail import Confinement
+from snf_image_host.jail import Confinement, Jail, run_jailed
 from snf_image_host.nbd_disk import NbdDisk, open_nbd_disk
 from snf_image_host.nbd_server import NbdServer, serve
 from snf_image_host.spool import fill_spool, open_spool
@@ -28,6 +28,9 @@ _EXTERNAL_DATA = 1 << 2
 _KNOWN_FEATURES = 0b11111
 _CORRUPT = 1 << 1
 _SIZE_LIMIT = 1 << 50
+_LEAKS = 3
+"""The status of `qemu-img check` when space is wasted, and nothing else is wrong."""
+_CHECK_TIMEOUT = 600.0
 _CONFINEMENT = Confinement("server", address_space=2 << 30, cpu=24 * 3600, file_size=16 << 10)
 
 
@@ -86,13 +89,16 @@ class Qcow2:
     @contextlib.contextmanager
     def open_runs(self, room: int) -> Iterator[Iterator[Run]]:
         """Everything is fetched, and its checksum verified, before QEMU reads the first byte."""
+        name, jail = self._content.name, self._workshop.jail
         self._content.hold_to(room)
-        with (
-            self._open_file() as file,
-            serve(self._workshop.jail, make_node(file), _CONFINEMENT, pass_fds=(file,)) as server,
-            _telling(self._content.name, server),
-            open_nbd_disk(server) as disk,
-        ):
+        with contextlib.ExitStack() as stack:
+            file = stack.enter_context(self._open_file())
+            _require_sound(name, file, jail)
+            server = stack.enter_context(
+                serve(jail, make_node(file), _CONFINEMENT, pass_fds=(file,))
+            )
+            with _telling(name, server):
+                disk = stack.enter_context(open_nbd_disk(server))
             yield self._make_runs(disk, server)
 
     @contextlib.contextmanager
@@ -119,6 +125,28 @@ class Qcow2:
                     buffer = disk.read(at, min(CHUNK, end - at))
                     yield from split_runs(at, memoryview(buffer))
                     at += len(buffer)
+
+
+def _require_sound(name: str, file: int, jail: Jail) -> None:
+    """Raises InputError for what QEMU would read as zeros: a file that is cut, or whose tables
+    lie."""
+    status = run_jailed(
+        jail,
+        make_check_argv(file),
+        _CONFINEMENT,
+        timeout=_CHECK_TIMEOUT,
+        ok=(0, 1, 2, _LEAKS),
+        pass_fds=(file,),
+    ).status
+    if status not in (0, _LEAKS):
+        raise InputError(f"{name} is a damaged qcow2 image: part of its data is missing")
+
+
+def make_check_argv(file: int) -> list[str]:
+    options = ",".join(
+        ("driver=qcow2", "file.driver=file", f"file.filename=/dev/fd/{file}", "file.locking=off")
+    )
+    return ["qemu-img", "check", "-q", "--image-opts", options]
 
 
 @contextlib.contextmanager

@@ -1,0 +1,217 @@
+"""The jail as the kernel sees it: what is asserted is read from /proc, or tried from inside.
+
+Needs root. The user of the tests is a number that nobody has.
+"""
+
+import contextlib
+import errno
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from snf_image_host.compression import TABLE, open_decoder
+from snf_image_host.jail import Confinement, Jail, spawn_jailed
+from snf_image_host.nbd_disk import open_nbd_disk
+from snf_image_host.nbd_server import serve
+from snf_image_host.syscalls import SyscallProfile
+from snf_image_host.vm import Boot, Vm, make_qemu_argv
+from testbed.deadline import wait_for
+
+pytestmark = pytest.mark.usefixtures("root")
+
+JAIL = Jail(64998, 64997)
+MIB = 1 << 20
+KERNEL_CALLS = {"unshare": 272, "mount": 165, "ptrace": 101, "bpf": 321, "setns": 308}
+PROCESS_CALLS = {"fork": 57, "vfork": 58, "socket": 41}
+"""Of x86-64: the filter must hold whatever library a program brings along."""
+
+
+def find_program(child: subprocess.Popen[bytes], name: str) -> int:
+    """The pid, on the node, of the jailed program below bubblewrap."""
+
+    def find() -> int:
+        for pid in _find_descendants(child.pid):
+            with contextlib.suppress(OSError):
+                if Path(f"/proc/{pid}/exe").readlink().name.startswith(name):
+                    return pid
+        return 0
+
+    return wait_for(f"{name} in its jail", find, 30)
+
+
+def _find_descendants(pid: int) -> Iterator[int]:
+    for each in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            for number in map(int, each.read_text().split()):
+                yield number
+                yield from _find_descendants(number)
+
+
+def read_status(pid: int) -> dict[str, list[str]]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {name: value.split() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def read_limit(pid: int, name: str) -> list[str]:
+    lines = Path(f"/proc/{pid}/limits").read_text().splitlines()
+    return next(line[26:].split()[:2] for line in lines if line.startswith(name))
+
+
+def require_confined(pid: int, network: bool = False) -> None:
+    status = read_status(pid)
+    assert status["Uid"] == [str(JAIL.uid)] * 4
+    assert status["Gid"] == [str(JAIL.gid)] * 4
+    assert status["Groups"] == []
+    for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+        assert int(status[name][0], 16) == 0, name
+    assert status["NoNewPrivs"] == ["1"]
+    assert status["Seccomp"] == ["2"]
+    for name in ("pid", "mnt", "ipc", "uts", *(() if network else ("net",))):
+        theirs = Path(f"/proc/{pid}/ns/{name}").readlink()
+        assert theirs != Path(f"/proc/self/ns/{name}").readlink(), name
+    assert sorted(os.listdir(f"/proc/{pid}/root")) == [
+        *("bin", "dev", "lib", "lib64", "proc", "sbin", "usr")
+    ]
+    assert read_limit(pid, "Max core file size") == ["0", "0"]
+    assert read_limit(pid, "Max open files") == ["512", "512"]
+    assert read_limit(pid, "Max address space")[1] != "unlimited"
+    for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines():
+        fields = line.split()
+        assert "ro" in fields[5].split(",") or fields[4].startswith(("/dev/", "/proc")), line
+
+
+def read_descriptors(pid: int) -> dict[int, str]:
+    folder = Path(f"/proc/{pid}/fd")
+    return {int(each.name): str(each.readlink()) for each in folder.iterdir()}
+
+
+@pytest.mark.parametrize("compression", TABLE, ids=lambda row: str(row.name))
+def test_a_decoder_has_two_pipes_and_a_place_for_messages(compression: object) -> None:
+    assert isinstance(compression, type(TABLE[0]))
+    reader, writer = os.pipe()
+    with os.fdopen(reader), os.fdopen(writer), contextlib.ExitStack() as stack:
+        decoder = stack.enter_context(open_decoder("image x", compression, JAIL, reader))
+        pid = find_program(decoder._child, compression.argv[0])
+        require_confined(pid)
+        kinds = [target.partition(":")[0] for _, target in sorted(read_descriptors(pid).items())]
+        assert kinds[:3] == ["pipe", "pipe", "/memfd"]
+        assert set(kinds[3:]) <= {"pipe"}  # xz makes one for itself
+        assert read_limit(pid, "Max file size") == ["16384", "16384"]
+        assert read_limit(pid, "Max cpu time")[1] != "unlimited"
+
+
+def test_a_server_of_an_image_has_the_image_and_a_socket(tmp_path: Path) -> None:
+    (tmp_path / "image").write_bytes(os.urandom(MIB))
+    node = {"driver": "raw", "read-only": True}
+    confinement = Confinement("server", 1 << 30, file_size=16 << 10)
+    with (tmp_path / "image").open("rb") as image:
+        filename = f"/dev/fd/{image.fileno()}"
+        node |= {"file": {"driver": "file", "filename": filename, "read-only": True}}
+        with (
+            serve(JAIL, node, confinement, pass_fds=(image.fileno(),)) as server,
+            open_nbd_disk(server) as disk,
+        ):
+            assert disk.read(0, MIB) == (tmp_path / "image").read_bytes()
+            pid = find_program(server._child, "qemu-storage-daemon")
+            require_confined(pid)
+            files = {each for each in read_descriptors(pid).values() if each.startswith("/")}
+            image_path = str(tmp_path / "image")
+            assert files == {"/dev/null", image_path, "/memfd:messages (deleted)"}
+
+
+def test_qemu_for_the_helper_has_its_descriptors_and_two_filters() -> None:
+    """All of its argument list but the kernel: without one it stays in its firmware."""
+    with contextlib.ExitStack() as stack:
+        ram = os.memfd_create("ram")
+        stack.callback(os.close, ram)
+        os.truncate(ram, 256 * MIB)
+        ports = [stack.enter_context(socket.socketpair()[0]).fileno() for _ in range(3)]
+        control, request, events = ports
+        vm = Vm("tcg", 256, ram, control, request, events, Boot(0, 0))
+        argv = make_qemu_argv(vm)
+        for option in ("-kernel", "-initrd", "-append"):
+            at = argv.index(option)
+            del argv[at : at + 2]
+        child = stack.enter_context(
+            spawn_jailed(
+                JAIL,
+                argv,
+                Confinement("machine", vm.address_space, file_size=None),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                pass_fds=(ram, *ports),
+            )
+        )
+        pid = find_program(child, "qemu-system")
+        wait_for("QEMU's own filter", lambda: read_status(pid)["Seccomp_filters"] == ["2"], 30)
+        require_confined(pid)
+        files = {each for each in read_descriptors(pid).values() if each.startswith("/")}
+        assert files <= {"/dev/null", "/dev/urandom", "/memfd:ram (deleted)"}
+
+
+@pytest.mark.parametrize(
+    ("profile", "calls", "answer"),
+    [
+        ("decoder", KERNEL_CALLS | PROCESS_CALLS, errno.ENOSYS),
+        ("server", KERNEL_CALLS | PROCESS_CALLS, errno.ENOSYS),
+        ("machine", KERNEL_CALLS, errno.EPERM),
+    ],
+)
+def test_what_the_kernel_refuses(
+    profile: SyscallProfile, calls: dict[str, int], answer: int
+) -> None:
+    code = "".join(
+        f'syscall({n}, 0, 0, 0); print "{name} ", $!+0, "\\n";' for name, n in calls.items()
+    )
+    said = run_jailed(Confinement(profile, 1 << 30), "perl", "-e", code)
+    assert dict(line.split() for line in said.splitlines()) == dict.fromkeys(calls, str(answer))
+
+
+def run_jailed(confinement: Confinement, *argv: str) -> str:
+    with spawn_jailed(
+        JAIL, argv, confinement, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as child:
+        assert child.stdout is not None
+        return child.stdout.read().decode()
+
+
+def test_nothing_of_the_node_is_seen_or_written() -> None:
+    machine = Confinement("machine", 1 << 30)
+    for path in ("/etc/passwd", "/var", "/home", "/root", "/sys", "/run", "/tmp"):
+        assert "No such file" in run_jailed(machine, "ls", "-d", path)
+    for path in ("/x", "/usr/x", "/dev/x"):
+        assert "cannot touch" in run_jailed(machine, "touch", path)
+    assert run_jailed(machine, "sh", "-c", "ls /proc | grep -c '^[0-9]'").strip() in ("3", "4")
+    assert run_jailed(machine, "cat", "/proc/net/dev").count(":") == 1  # loopback, and it is down
+
+
+def test_limits_end_what_goes_over_them() -> None:
+    decoder = Confinement("decoder", 64 * MIB, cpu=1)
+    assert "Out of memory" in run_jailed(decoder, "perl", "-e", '$x = "a" x (1 << 28)')
+    with spawn_jailed(JAIL, ["perl", "-e", "1 while 1"], decoder) as child:
+        assert child.wait(60) != 0
+
+
+def test_the_jail_dies_with_whoever_started_it(tmp_path: Path) -> None:
+    script = f"""
+import sys, time
+sys.path[:0] = {sys.path!r}
+from snf_image_host.jail import Confinement, Jail, spawn_jailed
+with spawn_jailed(Jail({JAIL.uid}, {JAIL.gid}), ["sleep", "1000"], Confinement("machine", 1 << 30)):
+    print("started", flush=True)
+    time.sleep(1000)
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        try:
+            assert parent.stdout.readline() == b"started\n"
+            pid = find_program(parent, "sleep")
+        finally:
+            parent.send_signal(signal.SIGKILL)
+    wait_for("the end of the jail", lambda: not Path(f"/proc/{pid}").exists(), 30)
