@@ -38,8 +38,8 @@ def customize(
     Time and entropy are this moment's. Raises InputError (a task's reason), DeadlineError,
     NodeError.
     """
+    helper.attach([target.vm_disk for target in targets])
     request = dataclasses.replace(request, time=time.time(), entropy=make_entropy())
-    disks = tuple(target.vm_disk for target in targets)
-    helper.run(request, disks, journal.follow_helper)
+    helper.run(request, journal.follow_helper)
     for target in targets:
         target.flush()

@@ -116,18 +116,18 @@ class Helper:
         self._require_going_on()
         return self._session.wait_ready()
 
-    def run(
-        self, request: Request, disks: Sequence[VmDisk], on_event: Callable[[Event], None]
-    ) -> None:
-        """Do one request on `disks`; every event is handed on as it comes.
+    def attach(self, disks: Sequence[VmDisk]) -> None:
+        """Plug the instance's disks in, the first as LUN 0. Raises NodeError, DeadlineError."""
+        self._require_going_on()
+        self._session.attach(disks)
+
+    def run(self, request: Request, on_event: Callable[[Event], None]) -> None:
+        """Do one request on the disks; every event is handed on as it comes.
 
         Raises InputError (a task failed: its reason), DeadlineError, NodeError (the VM ended
         early, or said what the protocol does not know).
         """
-        line = make_request_line(request)
-        self._require_going_on()
-        self._session.attach(disks)
-        result = self._session.converse(line, on_event)
+        result = self._session.converse(make_request_line(request), on_event)
         if result.status != "ok":
             raise InputError(result.reason or "the helper failed without a reason")
 

@@ -1,0 +1,204 @@
+"""Helper VMs of the installed packages that stay, and what the kernel tells of their QEMU."""
+
+import contextlib
+import functools
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from snf_ganeti import process
+from testbed import appliance
+from testbed.deadline import wait_for
+from testbed.deployed import SETTINGS
+from testbed.snf_image import SITE, WORK, Node
+
+_QEMU = "qemu-system-x86"  # the kernel keeps 15 characters
+_START_SECONDS = 120.0
+_INIT = Path(__file__).parents[2] / "snf-image-helper/appliance/init"
+_PROBE = Path(__file__).with_name("helper_probe.py")
+_HOLD = """
+import contextlib, pathlib, signal, sys
+from snf_image_host import settings
+from snf_image_host.customization import find_helper
+from snf_image_host.helper import start_helper
+from snf_image_host.jail import find_jail
+from snf_image_host.targets.local import open_local_target
+site = settings.read()
+with contextlib.ExitStack() as stack:
+    disks = [stack.enter_context(open_local_target(pathlib.Path(path))) for path in sys.argv[1:]]
+    helper = stack.enter_context(start_helper(find_helper(site, find_jail(site.helper_user))))
+    helper.attach([disk.vm_disk for disk in disks])
+    assert helper.restored
+    print("attached", flush=True)
+    signal.pause()
+"""
+_RUN = """
+import json, pathlib, sys, time
+from snf_image_helper.protocol import Request, Warned
+from snf_image_host import settings
+from snf_image_host.customization import find_helper
+from snf_image_host.helper import make_entropy, start_helper
+from snf_image_host.jail import find_jail
+from snf_image_host.targets.local import open_local_target
+site, said = settings.read(), {}
+def keep(event):
+    if isinstance(event, Warned):
+        name, text = event.messages
+        said[name] = json.loads(text)
+with (
+    open_local_target(pathlib.Path(sys.argv[1])) as disk,
+    start_helper(find_helper(site, find_jail(site.helper_user))) as helper,
+):
+    helper.attach([disk.vm_disk])
+    helper.run(Request("create", "web", 1, entropy=make_entropy(), time=time.time()), keep)
+print(json.dumps(said))
+"""
+
+
+@dataclass(frozen=True)
+class Mount:
+    point: str
+    read_only: bool
+
+
+@dataclass(frozen=True)
+class Memory:
+    """A mapping of a VM's memory. path: the file, as the process has it mapped."""
+
+    inode: int
+    private: bool
+    path: Path
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process, by its id on this machine; see proc(5)."""
+
+    pid: int
+
+    @property
+    def folder(self) -> Path:
+        return Path(f"/proc/{self.pid}")
+
+    @property
+    def name(self) -> str:
+        return (self.folder / "comm").read_text().strip()
+
+    def read_status(self) -> dict[str, str]:
+        lines = (line.partition(":") for line in (self.folder / "status").read_text().splitlines())
+        return {name: value.strip() for name, _, value in lines}
+
+    def read_limits(self) -> dict[str, int]:
+        """The hard limits that there are."""
+        found = re.findall(
+            r"^(Max .*?)\s{2,}\S+\s+(\d+)\b", (self.folder / "limits").read_text(), re.M
+        )
+        return {name: int(hard) for name, hard in found}
+
+    def read_namespace(self, kind: str) -> str:
+        return str((self.folder / "ns" / kind).readlink())
+
+    def read_mounts(self) -> list[Mount]:
+        rows = (line.split() for line in (self.folder / "mountinfo").read_text().splitlines())
+        return [Mount(row[4], "ro" in row[5].split(",")) for row in rows]
+
+    def read_memory(self) -> dict[str, int]:
+        """Bytes by kind, over all mappings."""
+        text = (self.folder / "smaps_rollup").read_text()
+        return {
+            name: int(size) << 10 for name, size in re.findall(r"^(\w+): +(\d+) kB", text, re.M)
+        }
+
+    def list_interfaces(self) -> list[str]:
+        return re.findall(r"^ *(\S+):", (self.folder / "net/dev").read_text(), re.M)
+
+    def list_root(self) -> set[str]:
+        return {path.name for path in (self.folder / "root").iterdir()}
+
+    def list_descriptors(self) -> list[str]:
+        return [str(path.readlink()) for path in (self.folder / "fd").iterdir()]
+
+    def find_memory(self) -> Memory:
+        pattern = r"^(\S+) ..\S(.) \S+ \S+ (\d+) +/memfd:snf-image-helper"
+        (found,) = re.findall(pattern, (self.folder / "maps").read_text(), re.M)
+        span, sharing, inode = found
+        return Memory(int(inode), sharing == "p", self.folder / "map_files" / span)
+
+    def find_descendant(self, name: str) -> "Process | None":
+        for task in (self.folder / "task").iterdir():
+            for child in (task / "children").read_text().split():
+                with contextlib.suppress(OSError):  # it ended meanwhile
+                    process = Process(int(child))
+                    found = process if process.name == name else process.find_descendant(name)
+                    if found is not None:
+                        return found
+        return None
+
+
+@contextlib.contextmanager
+def running_helpers(node: Node, count: int, *disks: Path) -> Iterator[Sequence[Process]]:
+    """The QEMUs of `count` helpers, each of a process of its own, that have been restored and
+    wait for their request; the disks are plugged into each."""
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(_running_helper(node, index, disks)) for index in range(count)]
+
+
+@contextlib.contextmanager
+def _running_helper(node: Node, index: int, disks: Sequence[Path]) -> Iterator[Process]:
+    log = node.work / f"helper{index}.log"
+    log.unlink(missing_ok=True)
+    paths = (f"{WORK}/{disk.name}" for disk in disks)
+    with node.machine.spawn("python3", "-I", "-c", _HOLD, *paths, output=log) as child:
+
+        def is_attached() -> bool:
+            text = log.read_text()
+            assert child.poll() is None, text
+            return "attached" in text
+
+        wait_for("a restored helper", is_attached, _START_SECONDS)
+        qemu = Process(child.pid).find_descendant(_QEMU)
+        assert qemu is not None
+        yield qemu
+
+
+def take_over(node: Node, disk: Path) -> dict[str, Any]:
+    """What a program other than the runner finds in a helper VM, see `helper_probe`."""
+    folder = node.work / "taken-over"
+    _build_probe(folder)
+    node.machine.write(SETTINGS, f'{SITE}helper_dir = "{WORK}/{folder.name}"\n')
+    try:
+        argv = ("python3", "-I", "-c", _RUN, f"{WORK}/{disk.name}")
+        found: dict[str, Any] = json.loads(node.machine.run(*argv, timeout=300).text)
+        return found
+    finally:
+        node.machine.write(SETTINGS, SITE)
+        shutil.rmtree(folder)
+
+
+def _build_probe(helper_dir: Path) -> None:
+    """The appliance with another program than the runner: a second archive over its root."""
+    built = (appliance.FOLDER / "current").resolve()
+    folder = helper_dir / "probe"
+    shutil.copytree(built, folder, ignore=shutil.ignore_patterns("state"))
+    (helper_dir / "current").symlink_to(folder.name)
+    with (folder / "initrd").open("ab") as file:
+        file.write(_pack_probe())
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["initrd"]["size"] = (folder / "initrd").stat().st_size
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+@functools.cache
+def _pack_probe() -> bytes:
+    with tempfile.TemporaryDirectory() as scratch:
+        shutil.copyfile(_PROBE, Path(scratch, "probe.py"))
+        init = Path(scratch, "init")
+        init.write_text(_INIT.read_text().replace("-m snf_image_helper", "/probe.py"))
+        init.chmod(0o755)
+        argv = ["cpio", "--create", "--quiet", "--format=newc", f"--directory={scratch}"]
+        return process.run(argv, stdin=b"init\nprobe.py\n").stdout
