@@ -17,7 +17,7 @@ PYTEST := $(PYTHON) -m pytest -o cache_dir=$(CACHE)/pytest
 export PYTHONDONTWRITEBYTECODE := 1
 
 # A part is a name in tests/: a folder, or test files named after it. These are groups of parts.
-PARTS_image := snf_image_host snf_image_helper image
+PARTS_image := snf_image_host snf_image_helper image jail
 PARTS_network := snf_ganeti_hooks network
 PARTS_package := package packages
 PARTS_console := vncauthproxy console
