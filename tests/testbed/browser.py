@@ -49,7 +49,7 @@ class Browser:
         self._number = 0
         self._session = ""
         self.messages: list[str] = []
-        """What the page logged, and what its policy blocked."""
+        """Errors of the page's scripts, and what its policy blocked."""
 
     def attach(self, size: Size) -> None:
         target = self.call("Target.createTarget", _CALL_SECONDS * 2, url="about:blank")["targetId"]
@@ -167,8 +167,9 @@ class Browser:
         return answer
 
     def _note(self, event: dict[str, Any]) -> None:
-        if event.get("method") == "Log.entryAdded":
-            self.messages.append(event["params"]["entry"]["text"])
+        entry = event.get("params", {}).get("entry", {})
+        if event.get("method") == "Log.entryAdded" and entry["level"] == "error":
+            self.messages.append(entry["text"])
         elif event.get("method") == "Runtime.exceptionThrown":
             self.messages.append(str(event["params"]["exceptionDetails"]))
 

@@ -27,6 +27,7 @@ NOVNC = Path("/usr/share/novnc")
 Connect = Callable[[str, int], socket.socket]
 
 _SECONDS = 60.0
+_RAPI_PASSWORD = "secret-of-rapi"
 _KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "90")
 
 DISPLAYS = {
@@ -63,6 +64,8 @@ def make_certificates(folder: Path) -> None:
     sign("server", NODE_NAME, names, "ca")
     sign("client", "panel.example", "DNS:panel.example", "ca")
     sign("foreign", NODE_NAME, names, "other-ca")
+    sign("renewed", "renewed.example", names, "ca")
+    sign("self", "localhost", "DNS:localhost,IP:127.0.0.1", "")
 
 
 def install_files(node: Machine, certificates: Path) -> None:
@@ -73,6 +76,23 @@ def install_files(node: Machine, certificates: Path) -> None:
         ["tar", "--create", "--directory", str(NOVNC.parent), NOVNC.name], limit=1 << 26
     ).stdout
     node.run("tar", "--extract", "--directory", str(NOVNC.parent), stdin=archive)
+
+
+def prepare_rapi(node: Machine, folder: str) -> None:
+    """A user `reader` of Ganeti's remote API, and what the proxy needs to ask it: `rapi.pem` and
+    `rapi-password` in a folder of the node."""
+    users = "/var/lib/ganeti/rapi/users"
+    node.write(users, f"reader {_RAPI_PASSWORD}\n", mode=0o640)
+    node.run("chown", "gnt-rapi:gnt-masterd", users)
+    node.write("/etc/default/ganeti", 'RAPI_ARGS="-b 127.0.0.1 --require-authentication"\n')
+    node.run("/usr/lib/ganeti/daemon-util", "stop", "ganeti-rapi", ok=(0, 1))
+    node.run("/usr/lib/ganeti/daemon-util", "start", "ganeti-rapi")
+    pem = node.read("/var/lib/ganeti/rapi.pem").decode()
+    begin, end = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----\n"
+    certificate = begin + pem.partition(begin)[2].partition(end)[0] + end
+    node.write(f"{folder}/rapi.pem", certificate)
+    node.write(f"{folder}/rapi-password", f"{_RAPI_PASSWORD}\n", mode=0o640)
+    node.run("chgrp", "vncauthproxy", f"{folder}/rapi-password")
 
 
 @contextlib.contextmanager
@@ -110,7 +130,7 @@ def _is_there(node: Machine, path: str) -> bool:
 class Proxy:
     """A running proxy: the installed command, as the user that the package made.
 
-    etc: its settings are under it. log: what it printed. pid: as this machine sees it.
+    etc: its settings are under it. log: what it printed.
     """
 
     node: Machine
@@ -121,6 +141,13 @@ class Proxy:
     log: Path
     ca: Path
     child: subprocess.Popen[bytes]
+
+    @property
+    def pid(self) -> int:
+        """As this machine sees it: the child of what entered the node."""
+        entered = self.child.pid
+        (pid,) = Path(f"/proc/{entered}/task/{entered}/children").read_text().split()
+        return int(pid)
 
     @property
     def url(self) -> str:

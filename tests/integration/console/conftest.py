@@ -17,6 +17,7 @@ from testbed.console import (
     make_certificates,
     open_console,
     paint,
+    prepare_rapi,
     running_guest,
     running_proxy,
     wait_for_colour,
@@ -33,6 +34,7 @@ SECONDS = 120.0
 SETTINGS = f"""
 [targets]
 networks = ["127.0.0.0/8", "10.78.0.0/24"]
+ports = "1024-65535"
 unix_directories = ["{SOCKET_FOLDER}"]
 """
 CHECKED = f"""
@@ -100,25 +102,11 @@ def checked(cluster: Cluster, node: Machine, redis: None, folder: Path) -> Itera
     """A proxy that checks certificates of VNC servers, and knows the cluster."""
     for file in ("cert", "key"):
         node.write(f"/srv/checked/client-{file}.pem", (folder / f"client-{file}.pem").read_bytes())
-    prepare_rapi(node)
+    prepare_rapi(node, "/srv/checked")
     with running_proxy(
         node, cluster.bed.wire.connect, folder, "checked", 8443, SETTINGS + CHECKED
     ) as proxy:
         yield proxy
-
-
-def prepare_rapi(node: Machine) -> None:
-    """A user of Ganeti's remote API that may read, with its certificate for the proxy."""
-    node.write("/var/lib/ganeti/rapi/users", "reader secret-of-rapi\n", mode=0o640)
-    node.run("chown", "gnt-rapi:gnt-masterd", "/var/lib/ganeti/rapi/users")
-    node.write("/etc/default/ganeti", 'RAPI_ARGS="-b 127.0.0.1 --require-authentication"\n')
-    node.run("/usr/lib/ganeti/daemon-util", "stop", "ganeti-rapi", ok=(0, 1))
-    node.run("/usr/lib/ganeti/daemon-util", "start", "ganeti-rapi")
-    pem = node.read("/var/lib/ganeti/rapi.pem").decode()
-    begin, end = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----\n"
-    certificate = begin + pem.partition(begin)[2].partition(end)[0] + end
-    node.write("/srv/checked/rapi.pem", certificate)
-    node.write("/srv/checked/rapi-password", "secret-of-rapi\n")
 
 
 @pytest.fixture(scope="session")

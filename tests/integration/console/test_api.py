@@ -134,3 +134,22 @@ def test_metrics_count_sessions(checked: Proxy, green: None) -> None:
     assert float(values['vncauthproxy_sessions{kind="browser"}']) >= 1
     assert float(values["vncauthproxy_tickets_total"]) >= 1
     assert client.read_colour() == GREEN
+
+
+def test_who_resumes_a_session_has_its_rules(checked: Proxy, green: None) -> None:
+    """View-only as it was switched to, and the ticket from before is worthless."""
+    ticket = checked.order()
+    client = open_console(checked, ticket, words="console")
+    checked.ask("PATCH", f"/sessions/{ticket['session']}", {"view_only": True})
+    assert client.read_colour() == GREEN
+    socket_ = client.connection
+    assert isinstance(socket_, WebSocketClient)
+    old, new = (json.loads(text)["resume"] for text in socket_.texts)
+    socket_.close()
+    assert WebSocketClient(checked.open_tls(), old).wait_for_close()[0] == 4001
+    again = open_console(checked, {"ticket": new}, words="console")
+    again.press("d")
+    other = open_console(checked, checked.order())
+    for _ in range(20):
+        assert again.read_colour() == other.read_colour() == GREEN
+    checked.ask("DELETE", f"/sessions/{ticket['session']}")
