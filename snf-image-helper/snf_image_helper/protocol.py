@@ -226,7 +226,9 @@ def make_event(event: Event, timestamp: float) -> dict[str, Any]:
 
 
 def make_event_line(event: Event, timestamp: float) -> bytes:
-    return json.dumps(make_event(event, timestamp)).encode() + b"\n"
+    """As UTF-8: escapes would make a line of a reason within TEXT_LIMIT exceed EVENT_LIMIT."""
+    text = json.dumps(make_event(event, timestamp), ensure_ascii=False)
+    return text.encode("utf-8", "replace") + b"\n"
 
 
 def parse_event(line: bytes) -> Event:

@@ -5,6 +5,7 @@ Microsoft's specifications of both.
 """
 
 import struct
+import tempfile
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -65,12 +66,15 @@ def _qcow2(head: bytes, more: Mapping[int, bytes] | None = None) -> Make:
     return write_at({0: head, **tables, **(more or {})}, 4 * _CLUSTER)
 
 
-def _copied_by_qemu(kind: str, *options: str) -> Make:
-    """What qemu-img makes; a sound container."""
+def copied_by_qemu(kind: str, *options: str, content: bytes = b"") -> Make:
+    """What qemu-img makes of 4 MiB that begin so; a sound container."""
 
     def make(path: Path) -> None:
-        argv = ["qemu-img", "create", "-q", "-f", kind]
-        process.run([*argv, *(f"-o{option}" for option in options), str(path), "4M"])
+        with tempfile.NamedTemporaryFile() as raw:
+            raw.write(content)
+            raw.truncate(4 * MIB)
+            argv = ["qemu-img", "convert", "-q", "-f", "raw", "-O", kind]
+            process.run([*argv, *(f"-o{option}" for option in options), raw.name, str(path)])
 
     return make
 
@@ -334,12 +338,12 @@ _VMDK: Sequence[_Row] = (
     (
         "stream-cut",
         "a stream of compressed grains that ends early",
-        _patched(_copied_by_qemu("vmdk", "subformat=streamOptimized"), {}, cut=1024),
+        _patched(copied_by_qemu("vmdk", "subformat=streamOptimized"), {}, cut=1024),
         ".",
     ),
     ("raw", "a raw image called vmdk", write_at({510: b"\x55\xaa"}, MIB), "."),
 )
-_VHD = _copied_by_qemu("vpc", "subformat=dynamic")
+_VHD = copied_by_qemu("vpc", "subformat=dynamic")
 _VHDS: Sequence[_Row] = (
     ("checksum", "a footer of another checksum", _patched(_VHD, {64: b"\xff\xff\xff\xff"}), "."),
     (
@@ -364,7 +368,7 @@ _VHDS: Sequence[_Row] = (
     ),
     ("raw", "a raw image called vhd", write_at({510: b"\x55\xaa"}, MIB), "."),
 )
-_VHDX = _copied_by_qemu("vhdx")
+_VHDX = copied_by_qemu("vhdx")
 _VHDXS: Sequence[_Row] = (
     ("signature", "nothing but a signature", write_at({0: b"vhdxfile"}, MIB), "."),
     (
