@@ -161,13 +161,13 @@ _QCOW2: Sequence[_Row] = (
                 incompatible=4, extensions=make_extension(0x44415441, b"/etc/shadow\0\0\0\0\0")
             )
         ),
-        "data file",
+        "another file",
     ),
     (
         "data-file-unnamed",
         "its data in a file without a name",
         _qcow2(make_qcow2(incompatible=4)),
-        "data file",
+        "another file",
     ),
     ("encrypted", "encrypted with AES", _qcow2(make_qcow2(encryption=1)), "encrypt"),
     ("luks", "encrypted with LUKS", _qcow2(make_qcow2(encryption=2)), "encrypt"),
@@ -196,7 +196,7 @@ _QCOW2: Sequence[_Row] = (
     ),
     ("refcount-order", "refcounts of 2^255 bits", _qcow2(make_qcow2(refcount_order=255)), "."),
     ("snapshots", "four thousand million snapshots", _qcow2(make_qcow2(snapshots=2**32 - 1)), "."),
-    ("header-length", "a header of 4 GiB", _qcow2(make_qcow2(header_length=2**32 - 8)), "header"),
+    ("header-length", "a header of 4 GiB", _qcow2(make_qcow2(header_length=2**32 - 8)), "damaged qcow2 image"),
     (
         "unknown-bits",
         "features that nobody knows",
@@ -219,7 +219,7 @@ _QCOW2: Sequence[_Row] = (
     ("bomb", "a GiB of compressed clusters that are one", _make_compressed, "disk of"),
     ("cut", "it ends in its header", write(make_qcow2()[:50]), "."),
     ("cut-tables", "it ends before its tables", write(make_qcow2()), "."),
-    ("empty", "a file of no bytes", write(b""), "empty"),
+    ("empty", "a file of no bytes", write(b""), "no qcow2 image|empty"),
     ("raw", "a raw image called qcow2", write_at({510: b"\x55\xaa"}, MIB), "not|no qcow2"),
 )
 
