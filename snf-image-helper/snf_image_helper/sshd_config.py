@@ -16,7 +16,7 @@ from snf_image_helper.tree import Tree
 PATH = "/etc/ssh/sshd_config"
 DEFAULT_KEYS_FILE = ".ssh/authorized_keys"
 _INCLUDE_DEPTH = 16  # sshd's own
-_INCLUDE_LIMIT = 256
+_INCLUDE_LIMIT = 64
 """Files in all: they may include each other, and many times."""
 
 

@@ -196,7 +196,12 @@ _QCOW2: Sequence[_Row] = (
     ),
     ("refcount-order", "refcounts of 2^255 bits", _qcow2(make_qcow2(refcount_order=255)), "."),
     ("snapshots", "four thousand million snapshots", _qcow2(make_qcow2(snapshots=2**32 - 1)), "."),
-    ("header-length", "a header of 4 GiB", _qcow2(make_qcow2(header_length=2**32 - 8)), "damaged qcow2 image"),
+    (
+        "header-length",
+        "a header of 4 GiB",
+        _qcow2(make_qcow2(header_length=2**32 - 8)),
+        "damaged qcow2 image",
+    ),
     (
         "unknown-bits",
         "features that nobody knows",
