@@ -63,10 +63,18 @@ def find_partitions(disk: Disk, sysfs: Path = _SYSFS) -> list[Partition]:
 
 
 def reread_partitions(disk: Disk) -> None:
-    """Have the kernel read a partition table that was changed. Raises NodeError."""
+    """Have the kernel read a partition table that was changed, or may not have been read yet.
+
+    Raises NodeError, DeadlineError.
+    """
 
     def reread() -> bool:
-        descriptor = os.open(disk.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            descriptor = os.open(disk.path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno in (errno.ENXIO, errno.ENOENT):  # it was plugged in just now
+                return False
+            raise
         try:
             fcntl.ioctl(descriptor, _BLKRRPART)
         except OSError as error:

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from snf_ganeti.errors import NodeError
 from snf_image_host.targets.target import Target, telling
 
 OnProgress = Callable[[int, int], None]

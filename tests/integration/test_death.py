@@ -3,9 +3,12 @@
 SNF_SOAK=1 kills a hundred times. What is left on a disk is judged by e2fsck. Needs root.
 """
 
+import base64
 import contextlib
+import json
 import os
 import random
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -92,11 +95,11 @@ def mount_small(node: Node, kib: int) -> None:
     node.machine.run("truncate", f"--size={SIZE}M", f"{SMALL}/disk")
 
 
-def deploy_to(node: Node, path: str) -> str:
+def deploy_to(node: Node, path: str, *options: str) -> str:
     """The one line with which a deployment to a disk that can't take it ends."""
     done = node.machine.run(
         *("snf-image", "deploy", f"--image={IMAGE}.raw", "--format=diskdump"),
-        *(f"--disk={path}", "--hostname=web"),
+        *(f"--disk={path}", "--hostname=web", *options),
         timeout=2 * SECONDS,
         ok=ANY_STATUS,
     )
@@ -115,9 +118,15 @@ def test_a_full_file_system_under_the_disk_is_one_line(node: Node, small: str) -
 
 
 def test_a_file_system_that_fills_up_under_the_helper_is_one_line(node: Node, small: str) -> None:
+    """What the guest wrote and no disk took must not count as done."""
     image = node.work / f"images/{IMAGE}.raw"
-    mount_small(node, image.stat().st_blocks // 2 + 16)
-    assert "error: " in deploy_to(node, f"{small}/disk")
+    mount_small(node, image.stat().st_blocks // 2 + 64)
+    contents = base64.b64encode(random.Random(SEED).randbytes(2 * MIB)).decode()
+    personality = json.dumps([{"path": "/srv/large", "contents": contents}])
+    params = node.work / "large.json"
+    params.write_text(json.dumps({"img_personality": personality}))
+    line = deploy_to(node, f"{small}/disk", f"--params={WORK}/{params.name}")
+    assert re.match("error: [A-Z]\\w+: .*(did not reach the disk|error|space)", line), line
 
 
 @pytest.mark.parametrize("sound", [1, 36], ids=["copy", "helper"])
