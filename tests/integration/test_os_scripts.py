@@ -170,6 +170,41 @@ def test_an_export_is_small_and_its_import_is_the_same_disk(node: Node) -> None:
     assert other.stat().st_blocks * 512 < held + MIB
 
 
+@contextlib.contextmanager
+def served(node: Node, disk: Path) -> Iterator[str]:
+    """The URI of a disk that an NBD server in the node has, for the block."""
+    socket = f"/run/{disk.stem}.sock"
+    argv = ("qemu-nbd", "--format=raw", "--persistent", "--discard=unmap", f"--socket={socket}")
+    with node.machine.spawn(*argv, inside(disk), output=node.work / "nbd.log"):
+        look = ("test", "-S", socket)
+        wait_for(
+            "qemu-nbd",
+            lambda: node.machine.run(*look, ok=(0, 1)).status == 0,
+            BEGIN_SECONDS,
+        )
+        yield f"nbd+unix:///?socket={socket}"
+
+
+def make_uri_environment(uri: str, size: int, direction: str) -> dict[str, str]:
+    """Ganeti's, for a disk with userspace access alone. size: MiB."""
+    environment = make_script_environment("web", [""], {}, DISK_0_SIZE=str(size), DISK_0_URI=uri)
+    return {**environment, f"{direction}_INDEX": "0", f"{direction}_DISK_URI": uri}
+
+
+def test_disks_that_qemu_reaches_by_uri_are_moved_likewise(node: Node) -> None:
+    disk, other = copy_image(node, "gpt", "from", 64), node.make_disk("to", 64)
+    with served(node, disk) as uri:
+        environment = make_uri_environment(uri, 64, "EXPORT")
+        command = f"exec {snf_image.SCRIPTS}/export >{WORK}/dump"
+        node.machine.run("sh", "-c", command, env=environment, timeout=300)
+    dump = (node.work / "dump").read_bytes()
+    assert len(dump) < disk.stat().st_blocks * 512 + MIB
+    with served(node, other) as uri:
+        done = node.run_script("import", make_uri_environment(uri, 64, "IMPORT"), dump)
+    assert (done.status, done.stderr) == (0, "")
+    assert other.read_bytes() == disk.read_bytes()
+
+
 def test_a_plain_dump_is_imported_over_old_data(node: Node) -> None:
     content = (node.work / "images/mbr-primary.raw").read_bytes()
     disk = node.make_disk("plain", 36)
