@@ -158,6 +158,11 @@ def write_state(
     return state
 
 
+def remove_state(appliance: Appliance) -> None:
+    """Have every run boot. Raises OSError."""
+    shutil.rmtree(appliance.folder / _FOLDER)
+
+
 @contextlib.contextmanager
 def _make_draft(folder: Path) -> Iterator[Path]:
     draft = folder.with_name("." + folder.name)

@@ -10,12 +10,13 @@ import time
 
 from snf_ganeti.errors import DeadlineError, NodeError
 from snf_ganeti.lock import lock_file
-from snf_image_host.helper import HelperVm, Session, boot_helper
+from snf_image_host.helper import HelperVm, Session, boot_helper, start_helper
 from snf_image_host.qmp import Command
 from snf_image_host.saved_state import (
     DEVICES_LIMIT,
     SavedState,
     make_conditions,
+    remove_state,
     write_state,
 )
 from snf_image_host.vm import IGNORE_MEMORY
@@ -24,13 +25,22 @@ _SAVE_TIMEOUT = 30.0
 
 
 def save_state(vm: HelperVm) -> SavedState:
-    """Boot the helper and save it beside the appliance.
+    """Boot the helper, save it beside the appliance, and see that it goes on from there.
 
     Raises NodeError, DeadlineError, LockError (another build runs).
     """
+    with lock_file(vm.appliance.folder.parent / ".lock", timeout=5):
+        state = _save(vm)
+        with start_helper(vm) as helper:
+            if not (helper.wait_ready() and helper.restored):
+                remove_state(vm.appliance)
+                raise NodeError(f"the saved helper does not go on under {vm.accelerator}")
+    return state
+
+
+def _save(vm: HelperVm) -> SavedState:
     conditions = make_conditions(vm.appliance, vm.accelerator, vm.limits.memory)
-    lock = vm.appliance.folder.parent / ".lock"
-    with lock_file(lock, timeout=5), boot_helper(vm) as session:
+    with boot_helper(vm) as session:
         if not (session.wait_ready() and _rehearse(session)):
             raise NodeError(
                 f"the helper VM does not start under {vm.accelerator}; its console said last: "

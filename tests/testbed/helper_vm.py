@@ -59,6 +59,32 @@ with (
 print(json.dumps(said))
 """
 
+_TIME = """
+import json, pathlib, sys, time
+from snf_ganeti.errors import InputError
+from snf_image_helper.protocol import Request, TaskStart
+from snf_image_host import settings
+from snf_image_host.customization import find_helper
+from snf_image_host.helper import make_entropy, start_helper
+from snf_image_host.jail import find_jail
+from snf_image_host.targets.local import open_local_target
+site, times = settings.read(), []
+def keep(event):
+    if isinstance(event, TaskStart):
+        times.append(time.monotonic() - begun)
+vm = find_helper(site, find_jail(site.helper_user))
+with open_local_target(pathlib.Path(sys.argv[1])) as disk:
+    begun = time.monotonic()
+    with start_helper(vm) as helper:
+        helper.attach([disk.vm_disk])
+        assert helper.restored
+        try:
+            helper.run(Request("create", "web", 1, entropy=make_entropy(), time=time.time()), keep)
+        except InputError:
+            pass  # there is no guest
+print(times[0])
+"""
+
 
 @dataclass(frozen=True)
 class Mount:
@@ -164,6 +190,12 @@ def _running_helper(node: Node, index: int, disks: Sequence[Path]) -> Iterator[P
         qemu = Process(child.pid).find_descendant(_QEMU)
         assert qemu is not None
         yield qemu
+
+
+def measure_first_task(node: Node, disk: Path) -> float:
+    """Seconds from starting a helper, which is restored, to the begin of its first task."""
+    argv = ("python3", "-I", "-c", _TIME, f"{WORK}/{disk.name}")
+    return float(node.machine.run(*argv, timeout=300).text)
 
 
 def take_over(node: Node, disk: Path) -> dict[str, Any]:

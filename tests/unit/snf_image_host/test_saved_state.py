@@ -13,6 +13,7 @@ from snf_image_host.saved_state import (
     SavedState,
     make_conditions,
     read_state,
+    remove_state,
     verify_state,
     write_state,
 )
@@ -83,7 +84,8 @@ def test_a_build_that_was_killed_is_no_hindrance(appliance: Appliance, ram: int)
     verify_state(read_state(appliance, CONDITIONS))
 
 
-def test_without_a_state_it_says_so(appliance: Appliance) -> None:
+def test_without_a_state_it_says_so(appliance: Appliance, state: SavedState) -> None:
+    remove_state(appliance)
     with pytest.raises(NodeError, match="no state of the helper was saved"):
         read_state(appliance, CONDITIONS)
 
