@@ -10,7 +10,7 @@ from hostile.arena import Arena, open_arena
 from testbed import appliance, guests, images, snf_image
 from testbed.bed import Bed, open_bed
 from testbed.deadline import wait_for
-from testbed.deployed import IMAGES, SETTINGS, make_settings
+from testbed.deployed import IMAGES, make_settings, write_settings
 from testbed.ganeti import Cluster, create_cluster
 from testbed.guests import LAYOUTS
 from testbed.machine import Bind
@@ -47,7 +47,7 @@ def cluster(bed: Bed) -> Cluster:
 def deployer(cluster: Cluster) -> Cluster:
     """The cluster, its node able to deploy the cached images: helper built, settings made."""
     appliance.build(cluster.bed)
-    cluster.node.write(SETTINGS, make_settings())
+    write_settings(cluster.node, make_settings())
     return cluster
 
 

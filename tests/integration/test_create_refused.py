@@ -68,7 +68,7 @@ CASES = (
         "helper that hangs",
         {},
         "deadline|longer than",
-        settings="helper_boot_timeout = 0.1\nhelper_soft_timeout = 0.1\nhelper_hard_timeout = 0.1\n",
+        settings="helper_soft_timeout = 0.1\nhelper_hard_timeout = 0.1\n",
     ),
 )
 

@@ -20,11 +20,11 @@ from testbed.deployed import (
     IMAGES,
     PASSWORD,
     PASSWORD_HASH,
-    SETTINGS,
     Deployed,
     Personality,
     make_key,
     make_settings,
+    write_settings,
 )
 from testbed.ganeti import Cluster, create_cluster
 from testbed.machine import Bind
@@ -81,7 +81,7 @@ def up() -> None:
             appliance.build(bed)
         with stages.timed("create the Ganeti cluster"):
             cluster = create_cluster(bed)
-            cluster.node.write(SETTINGS, make_settings())
+            write_settings(cluster.node, make_settings())
         instance = make_instance(bed, image)
         with stages.timed("gnt-instance add"):
             print(cluster.add_instance(INSTANCE, *instance.make_options()))

@@ -9,11 +9,15 @@ from pathlib import Path
 
 from snf_ganeti import process
 from testbed.ganeti import NETWORK_NAME
+from testbed.machine import Machine
 from testbed.ssh import Host
 
 IMAGES = "/srv/images"
 """Where a node sees the cached images; `make_settings` has snf-image look there."""
 SETTINGS = "/etc/snf-image-host/conf.d/bed.toml"
+_PATIENCE = "/etc/snf-image-host/conf.d/0-patience.toml"
+_PATIENT = "helper_boot_timeout = 300\nhelper_soft_timeout = 600\n"
+"""The helper of a test is emulated, and its machine may be busy."""
 
 _COMMA, _BACKSLASH = re.compile(r"([,\\])"), r"\\\1"
 
@@ -103,6 +107,12 @@ def escape(pairs: Mapping[str, str]) -> str:
 def make_settings(lines: str = "") -> str:
     """A settings file for snf-image-host on a bed's node."""
     return f'image_dir = "{IMAGES}"\naccelerator = "tcg"\n{lines}'
+
+
+def write_settings(node: Machine, text: str) -> None:
+    """Give snf-image-host on a node its settings; a later file in conf.d can override them."""
+    node.write(_PATIENCE, _PATIENT)
+    node.write(SETTINGS, text)
 
 
 def make_key(path: Path) -> Path:

@@ -11,7 +11,7 @@ from typing import Any
 from snf_ganeti import process
 from testbed import appliance
 from testbed.bed import Bed
-from testbed.deployed import SETTINGS
+from testbed.deployed import write_settings
 from testbed.machine import Bind, Machine
 from testbed.partitioning import MIB
 
@@ -86,7 +86,7 @@ def powered_node(bed: Bed, work: Path) -> Iterator[Node]:
     (work / "images").mkdir(exist_ok=True)
     binds = (appliance.BIND, Bind(work, WORK, writable=True))
     with Machine("deploy", bed.folder / "deploy", bed.layers, binds).powered() as machine:
-        machine.write(SETTINGS, SITE)
+        write_settings(machine, SITE)
         yield Node(machine, work)
 
 

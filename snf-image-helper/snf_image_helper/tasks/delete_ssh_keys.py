@@ -9,6 +9,8 @@ from pathlib import Path
 from snf_ganeti import process
 from snf_image_helper.task import Context, Skip, Task, TaskFailed
 
+_KEY_SECONDS = 600.0
+"""The search for primes has no bound, least of all emulated; the host's deadline ends it."""
 _FOLDER = "/etc/ssh"
 _OPTIONS: Mapping[str, tuple[str, ...]] = {
     "ed25519": (),
@@ -51,7 +53,7 @@ def make_argv(kind: str, hostname: str, path: str) -> list[str]:
 def _make_pair(kind: str, hostname: str) -> tuple[bytes, bytes]:
     with tempfile.TemporaryDirectory() as folder:  # in memory, as all of the helper is
         path = Path(folder) / "key"
-        process.run(make_argv(kind, hostname, str(path)))
+        process.run(make_argv(kind, hostname, str(path)), timeout=_KEY_SECONDS)
         return path.read_bytes(), path.with_suffix(".pub").read_bytes()
 
 
