@@ -10,7 +10,7 @@ CACHE := build/cache-$(shell id -u)
 PACKAGES := snf-ganeti-common/snf_ganeti snf-ganeti-hooks/snf_ganeti_hooks \
 	snf-image-helper/snf_image_helper \
 	snf-image-host/snf_image_host snf-ganeti-eventd/snf_ganeti_eventd \
-	vncauthproxy/vncauthproxy
+	vncauthproxy/vncauthproxy ext-storage-rados/ext_storage_rados
 PYTHONPATH := $(subst $(space),:,$(patsubst %/,%,$(dir $(PACKAGES))) tests)
 RUFF := build/lint/bin/ruff
 PYTEST := $(PYTHON) -m pytest -o cache_dir=$(CACHE)/pytest
@@ -19,7 +19,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 # A part is a name in tests/: a folder, or test files named after it. These are groups of parts.
 PARTS_image := snf_image_host snf_image_helper image jail
 PARTS_network := snf_ganeti_hooks network
-PARTS_hostile := hostile death
+PARTS_rados := ext_storage_rados rados
 PARTS_package := package packages
 PARTS_console := vncauthproxy console
 PART :=
@@ -32,8 +32,6 @@ help:
 	@echo 'sudo make test       everything, on real services; PART=name runs one part'
 	@echo 'sudo make demo       a Ganeti cluster that deploys an image; demo-down ends it'
 	@echo 'sudo make bench      the benchmarks, side by side with their peers'
-	@echo 'sudo make fuzz       images harmed at random, FUZZ_SECONDS=3600 FUZZ_SEED=…'
-	@echo 'sudo make soak       deployments killed a hundred times'
 	@echo 'make deb             the Debian packages, in build/deb/'
 	@echo 'make clean           remove build/'
 
@@ -54,17 +52,6 @@ test: need-root
 	@$(if $(PART),$(if $(TESTS),,echo "error: no part named $(PART) in tests/" >&2; exit 1),:)
 	@$(MAKE) --no-print-directory $(if $(PART),,lint types) deb
 	@$(PYTEST) $(TESTS)
-
-fuzz: need-root
-	@tests/install-packages deb test runtime
-	@$(MAKE) --no-print-directory deb
-	@SNF_FUZZ_SECONDS=$(or $(FUZZ_SECONDS),3600) SNF_FUZZ_SEED=$(FUZZ_SEED) $(PYTEST) \
-		tests/integration/test_hostile_random.py
-
-soak: need-root
-	@tests/install-packages deb test runtime
-	@$(MAKE) --no-print-directory deb
-	@SNF_SOAK=1 $(PYTEST) tests/integration/test_death.py
 
 deb: | build
 	@tests/install-packages deb
@@ -100,4 +87,4 @@ $(RUFF): Makefile | build
 	@build/lint/bin/pip install --quiet --disable-pip-version-check ruff==$(RUFF_VERSION)
 	@touch $@
 
-.PHONY: help check lint types test fuzz soak deb demo demo-down bench clean need-root
+.PHONY: help check lint types test deb demo demo-down bench clean need-root

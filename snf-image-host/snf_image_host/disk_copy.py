@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from snf_image_host.targets.target import Target, telling
+from snf_ganeti.errors import NodeError
+from snf_image_host.targets.target import Target
 
 OnProgress = Callable[[int, int], None]
 """Called with position and total, bytes; total is more than 0, position at most total."""
@@ -78,22 +79,30 @@ def copy_runs(
 
     What fails in making the runs is raised as it is; an OSError of the target as NodeError.
     """
-    with telling(target, "erased"):
+    with _telling(target, "erased"):
         blank = target.erase()
     clock = time.monotonic()
     with _ahead(runs) as ready:
         for run in ready:
             if run.data is not None:
-                with telling(target, f"written at byte {run.start}"):
+                with _telling(target, f"written at byte {run.start}"):
                     target.write(run.start, run.data)
             elif not blank:
-                with telling(target, f"zeroed at byte {run.start}"):
+                with _telling(target, f"zeroed at byte {run.start}"):
                     target.zero(run.start, run.length)
             if time.monotonic() - clock >= _PROGRESS_INTERVAL:
                 clock = time.monotonic()
                 on_progress(*measure(run))
-    with telling(target, "made durable"):
+    with _telling(target, "made durable"):
         target.flush()
+
+
+@contextlib.contextmanager
+def _telling(target: Target, what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise NodeError(f"{target.name} can't be {what}: {error.strerror}") from None
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ import sys
 
 from snf_ganeti import log
 from snf_image_host import deployment, environ, renaming, settings
+from snf_image_host.inherited import complete
 from snf_image_host.jail import find_jail
 from snf_image_host.journal import Journal, closing
 from snf_image_host.monitor import open_monitor
@@ -29,6 +30,8 @@ def create() -> int:
     ):
         raw = environ.parse_raw_parameters(os.environ)
         parameters = verify_parameters(raw, instance.variant, site)
+        if instance.disks:
+            parameters = complete(parameters, instance.disks[0])
         plan = deployment.make_plan(instance, parameters, site)
         deployment.deploy(plan, site, journal)
     return 0

@@ -22,6 +22,8 @@ PROVIDERS = {
     "nbd": "python3-libnbd",
     "pamqp": "python3-pamqp",
     "prometheus_client": "python3-prometheus-client",
+    "rados": "python3-rados",
+    "rbd": "python3-rbd",
     "redis": "python3-redis",
     "nftables": "python3-nftables",
     "requests": "python3-requests",

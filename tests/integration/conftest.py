@@ -1,14 +1,13 @@
 """Real services for the tests of this folder, started once and gone at the end of the run."""
 
-import contextlib
 import os
 from collections.abc import Iterator
 
 import pytest
 
-from hostile.arena import Arena, open_arena
 from testbed import appliance, guests, images, snf_image
 from testbed.bed import Bed, open_bed
+from testbed.ceph import Ceph, start_ceph
 from testbed.deadline import wait_for
 from testbed.deployed import IMAGES, make_settings, write_settings
 from testbed.ganeti import Cluster, create_cluster
@@ -16,6 +15,7 @@ from testbed.guests import LAYOUTS
 from testbed.machine import Bind
 from testbed.roots import BUILD
 from testbed.snf_image import Node
+from testbed.volumes import make_site, prepare_node
 
 BINDS = (appliance.BIND, Bind(images.FOLDER, IMAGES))
 
@@ -44,6 +44,16 @@ def cluster(bed: Bed) -> Cluster:
 
 
 @pytest.fixture(scope="session")
+def ceph(cluster: Cluster) -> Ceph:
+    """A Ceph cluster on the same wire, with the pools and keys of a site; the Ganeti cluster's
+    node has what a node needs of it."""
+    ceph = start_ceph(cluster.bed)
+    make_site(ceph, cluster.node)
+    prepare_node(ceph, cluster.node)
+    return ceph
+
+
+@pytest.fixture(scope="session")
 def deployer(cluster: Cluster) -> Cluster:
     """The cluster, its node able to deploy the cached images: helper built, settings made."""
     appliance.build(cluster.bed)
@@ -58,15 +68,6 @@ def node(bed: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
         for name, layout in LAYOUTS.items():
             guests.build(layout, node.work / f"images/{name}.raw")
         yield node
-
-
-@pytest.fixture(scope="session")
-def arenas(bed: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Arena]]:
-    """Two machines for hostile images: most of a deployment is one emulated processor."""
-    appliance.build(bed)
-    with contextlib.ExitStack() as stack:
-        folders = [tmp_path_factory.mktemp("arena") for _ in range(2)]
-        yield [stack.enter_context(open_arena(bed, folder.name, folder)) for folder in folders]
 
 
 @pytest.fixture

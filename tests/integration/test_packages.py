@@ -18,6 +18,7 @@ from testbed.roots import RESOLVER, build_base
 ROOT = Path(__file__).parents[2]
 BUILT = ROOT / "build/deb"
 COMPONENTS = (
+    "ext-storage-rados",
     "snf-ganeti-common",
     "snf-ganeti-eventd",
     "snf-ganeti-hooks",

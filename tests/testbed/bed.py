@@ -9,7 +9,7 @@ from pathlib import Path
 from snf_ganeti.errors import NodeError
 from testbed import leftovers
 from testbed.machine import Bind, Machine
-from testbed.roots import BUILD, RESOLVER, build_base, build_layers
+from testbed.roots import BUILD, RESOLVER, build_base, build_layers, build_root_with
 from testbed.wire import ADDRESS, Wire
 
 BEDS = BUILD / "bed"
@@ -52,6 +52,11 @@ class Bed:
         node.write("/etc/hostname", node.hostname + "\n")
         node.run("/usr/sbin/sshd")
         return node
+
+    def make_machine(self, name: str, packages: Sequence[str]) -> Machine:
+        """A machine beside the nodes, with further packages of Debian in its root; it is off."""
+        layers = build_root_with(self.layers[-1], packages)
+        return Machine(f"{name}.{DOMAIN}", self.folder / name, layers)
 
     def build_machine(self, name: str, binds: Sequence[Bind] = ()) -> Machine:
         """A machine with the same root on this machine's network, to build things in; off."""

@@ -1,0 +1,1 @@
+"""A Ganeti ExtStorage provider on Ceph's RBD: images are snapshots, instances their clones."""

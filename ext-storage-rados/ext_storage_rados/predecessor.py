@@ -1,0 +1,57 @@
+"""The client of Ceph that an earlier run on this node used, when that run was killed.
+
+Ceph believes in it for 30 s more: it keeps volumes from being removed, and whoever changes one
+waits for its answer. So each run notes its client while it lives, and whoever comes next puts
+that of a dead run on the blocklist.
+"""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import rados
+
+from ext_storage_rados import fencing
+
+RUN = Path("/run/ext-storage-rados/clients")
+
+_LIMIT = 256
+
+
+@contextlib.contextmanager
+def replaced(cluster: rados.Rados, name: str, run: Path = RUN) -> Iterator[None]:
+    """Note this connection's client under a volume's name for the block; fence a dead one.
+
+    While another run lives under the name, nothing is noted. Raises rados.Error.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(run / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield
+            return
+        for address in os.pread(descriptor, _LIMIT, 0).decode().split():
+            fencing.blocklist(cluster, address)
+        _write(descriptor, cluster.get_addrs())
+        try:
+            yield
+        finally:
+            _write(descriptor, "")
+    finally:
+        os.close(descriptor)
+
+
+def note(name: str, address: str, run: Path = RUN) -> None:
+    """A client that is dead, for the next run to fence."""
+    run.mkdir(parents=True, exist_ok=True)
+    with (run / name).open("a") as file:
+        file.write(f"\n{address}\n")
+
+
+def _write(descriptor: int, text: str) -> None:
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, text.encode(), 0)

@@ -1,0 +1,101 @@
+"""Volumes on the bed's Ceph: a site's pools and keys, golden images, the provider's scripts."""
+
+import json
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from snf_ganeti.process import Completed
+from testbed.ceph import ADMIN, Ceph
+from testbed.machine import Machine
+
+POOL = "ganeti"
+IMAGES = "images"
+NODE, PUBLISHER = "client.ganeti", "client.publisher"
+SCRIPTS = "/usr/share/ganeti/extstorage/rados"
+_BLANK_OS = {
+    "ganeti_api_version": "20\n",
+    "parameters.list": "",
+    **dict.fromkeys(("create", "rename", "verify"), "#!/bin/sh\nexit 0\n"),
+    "export": '#!/bin/sh\ncat "$EXPORT_DEVICE"\n',
+    "import": '#!/bin/sh\ncat >"$IMPORT_DEVICE"\n',
+}
+_SCRIPT_SECONDS = 180.0
+SETTINGS = "/etc/ext-storage-rados/conf.d/bed.toml"
+
+
+def make_site(ceph: Ceph, node: Machine) -> None:
+    """Pools for volumes and images, and the keys that `snf-rados-image` makes on a node with
+    the package; the administrator's key is there only meanwhile."""
+    for pool in (POOL, IMAGES):
+        ceph.create_pool(pool)
+    ceph.install_client(node, ADMIN)
+    node.run("snf-rados-image", "make-keys")
+    node.run("rm", f"/etc/ceph/ceph.{ADMIN}.keyring")
+
+
+def prepare_node(ceph: Ceph, node: Machine, **settings: str | float) -> None:
+    """What a node needs: Ceph's configuration, the nodes' key, and settings of ours."""
+    ceph.install_client(node, NODE)
+    lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items())
+    node.write(SETTINGS, lines)
+
+
+def install_blank_os(node: Machine) -> None:
+    """An OS definition, `blank`, that leaves the disk as it is."""
+    for name, content in _BLANK_OS.items():
+        node.write(f"/usr/share/ganeti/os/blank/{name}", content, mode=0o755)
+
+
+def publish(ceph: Ceph, name: str, content: bytes, *, size: int) -> str:
+    """A golden image of `size` MiB that begins with `content`; gives its snapshot's name.
+
+    Made by Ceph's own tools, which know nothing of ours.
+    """
+    ceph.run("rbd", "import", "--no-progress", "-", f"{IMAGES}/{name}", stdin=content)
+    ceph.run("rbd", "resize", "--no-progress", f"--size={size}M", f"{IMAGES}/{name}")
+    ceph.run("rbd", "snap", "create", "--no-progress", f"{IMAGES}/{name}@golden")
+    return f"{name}@golden"
+
+
+def make_environment(volume: str, **variables: str | int) -> dict[str, str]:
+    """A script's environment; `size=`, `origin=` … become what Ganeti calls them."""
+    names = {
+        "size": "VOL_SIZE",
+        "new_size": "VOL_NEW_SIZE",
+        "exclusive": "VOL_OPEN_EXCLUSIVE",
+        "snapshot": "VOL_SNAPSHOT_NAME",
+        "metadata": "VOL_METADATA",
+    }
+    given = {names.get(key, f"EXTP_{key.upper()}"): str(value) for key, value in variables.items()}
+    return {"VOL_NAME": volume, "EXTP_PROVIDER": "rados", **given}
+
+
+def run_script(
+    node: Machine,
+    action: str,
+    volume: str,
+    ok: Collection[int] = (0,),
+    /,
+    **variables: str | int,
+) -> Completed:
+    """Run one of the provider's scripts as Ganeti does."""
+    env = make_environment(volume, **variables)
+    return node.run(f"{SCRIPTS}/{action}", env=env, ok=ok, timeout=_SCRIPT_SECONDS)
+
+
+def list_volumes(ceph: Ceph, pool: str = POOL) -> set[str]:
+    return set(json.loads(ceph.run("rbd", "ls", pool, "--format=json")))
+
+
+def list_trash(ceph: Ceph, pool: str = POOL) -> set[str]:
+    """Names of what is in the trash, for whatever reason."""
+    listed = json.loads(ceph.run("rbd", "trash", "ls", "--all", pool, "--format=json"))
+    return {each["name"] for each in listed}
+
+
+def show_volume(ceph: Ceph, volume: str, pool: str = POOL) -> Mapping[str, Any]:
+    """`rbd info` as JSON."""
+    shown: Mapping[str, Any] = json.loads(
+        ceph.run("rbd", "info", f"{pool}/{volume}", "--format=json")
+    )
+    return shown
