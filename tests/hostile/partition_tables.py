@@ -202,7 +202,12 @@ _EBRS: Sequence[_Row] = (
 )
 _GPTS: Sequence[_Row] = (
     ("checksum", "headers whose checksums are wrong", _gpt(replace(_PLAIN, checksum=1)), "."),
-    ("backup-only", "no first header, a sound second one", _gpt(_PLAIN, primary=False), _NO_ROOT),
+    (
+        "backup-only",
+        "no first header, a sound second one",
+        _gpt(_PLAIN, primary=False),
+        "the kernel refuses",
+    ),
     ("no-backup", "no second header", _gpt(_PLAIN, backup=False), _NO_ROOT),
     ("count", "four thousand million entries", _gpt(replace(_PLAIN, count=2**32 - 1)), "."),
     ("entry-0", "entries of no bytes", _gpt(replace(_PLAIN, entry_size=0)), "."),
@@ -275,7 +280,7 @@ _FOREIGN: Sequence[_Row] = (
     ),
     ("text", "a shell script", write(b"#!/bin/sh\nreboot\n"), _NO_TABLE),
     ("bsd", "a BSD disk label", write_at({512: struct.pack("<I", 0x82564557) * 64}, _SIZE), "."),
-    ("sun", "a Sun disk label", write_at({508: b"\xda\xbe\xda\xbe"}, _SIZE), _NO_TABLE),
+    ("sun", "a Sun disk label", write_at({508: b"\xda\xbe\xda\xbe"}, _SIZE), "of type sun"),
     ("sgi", "an SGI disk label", write_at({0: b"\x0b\xe5\xa9\x41" + bytes(508)}, _SIZE), "."),
     (
         "mac",
