@@ -7,11 +7,13 @@ that is lost costs a few seconds and nothing else.
 import logging
 import select
 import socket
+import threading
 import time
 from collections.abc import Callable
 
 from snf_ganeti.errors import SnfError
 from snf_ganeti_hooks import reconcile, setup, state, tags
+from snf_ganeti_hooks.ddns_queue import Queue
 from snf_ganeti_hooks.dhcp_server import DhcpServers
 from snf_ganeti_hooks.node import read_node
 from snf_ganeti_hooks.settings import Settings
@@ -30,6 +32,9 @@ _BUFFER = 1 << 16
 def serve(settings: Settings) -> None:
     """Run until a signal ends it. An error is logged, and tried again with the next look."""
     master = tags.Master()
+    if settings.dns.server:
+        # A thread of its own: a name server may take its time, and a vanished tap may not.
+        threading.Thread(target=send_names, args=(settings,), daemon=True).start()
     with open_link_messages() as messages, DhcpServers(settings.dhcp) as dhcp:
         compared, changed = 0.0, True
         while True:
@@ -42,6 +47,13 @@ def serve(settings: Settings) -> None:
             _attempt("profiles", lambda: follow_tags(settings))
             _attempt("dnsmasq", lambda: dhcp.update(each.nic for each in read_live()))
             changed = wait_for_message(messages, TICK)
+
+
+def send_names(settings: Settings) -> None:
+    queue = Queue(settings.dns)
+    while True:
+        _attempt("names", queue.send_due)
+        time.sleep(TICK)
 
 
 def open_link_messages() -> socket.socket:

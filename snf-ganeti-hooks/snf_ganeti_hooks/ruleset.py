@@ -10,7 +10,7 @@ from a clean sheet although an earlier one of its name left everything behind.
     inet or bridge  zone-BRIDGE    conntrack zone of a bridge whose addresses are its tenants'
 """
 
-import hashlib
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -142,8 +142,7 @@ def make_zone(nic: Nic) -> Rule | None:
     if nic.kind is Kind.PRIVATE:
         zone = raw("ll", 56, 16)
     elif nic.kind is Kind.BRIDGED and "physical-vlan" in nic.network_tags:
-        digest = hashlib.blake2s(nic.link.encode(), digest_size=2).digest()
-        zone = max(1, int.from_bytes(digest, "big"))
+        zone = max(1, zlib.crc32(nic.link.encode()) & 0xFFFF)
     if zone is None:
         return None
     return Rule(({"mangle": {"key": {"ct": {"key": "zone"}}, "value": zone}},))

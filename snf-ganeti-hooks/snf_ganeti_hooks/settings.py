@@ -36,6 +36,22 @@ class DhcpSettings:
 
 
 @dataclass(frozen=True)
+class DnsSettings:
+    """Where names of instances go; see snf_ganeti_hooks.ddns. server: an address, or empty.
+
+    zone: of names. reverse_zones: as `100.51.198.in-addr.arpa`. key_file: a TSIG key as
+    BIND's tsig-keygen writes it. ttl: seconds.
+    """
+
+    server: str = ""
+    port: int = 53
+    zone: str = ""
+    reverse_zones: tuple[str, ...] = ()
+    key_file: Path = Path("/etc/snf-ganeti-hooks/dns.key")
+    ttl: int = 300
+
+
+@dataclass(frozen=True)
 class Settings:
     """Every key of the component with its default; the manual page says the same in words.
 
@@ -48,6 +64,7 @@ class Settings:
     tap_mac: str = "cc:47:52:4e:45:54"
     nfdhcpd_dir: str = ""
     dhcp: DhcpSettings = field(default_factory=DhcpSettings)
+    dns: DnsSettings = field(default_factory=DnsSettings)
     profile: tuple[ProfileSettings, ...] = ()
 
 
@@ -66,7 +83,7 @@ def check(settings: Settings) -> None:
     _require(bool(_MAC.fullmatch(settings.tap_mac)), "tap_mac", settings.tap_mac, "a MAC")
     folder = settings.nfdhcpd_dir
     _require(not folder or Path(folder).is_absolute(), "nfdhcpd_dir", folder, "an absolute path")
-    dhcp = settings.dhcp
+    dhcp, dns = settings.dhcp, settings.dns
     for name, values in (("nameservers", dhcp.nameservers), ("ntp", dhcp.ntp)):
         for value in values:
             _require(_is_address(value), f"dhcp.{name}", value, "an address")
@@ -76,6 +93,13 @@ def check(settings: Settings) -> None:
         _require(_is_route(value), "dhcp.routes", value, "SUBNET via ADDRESS")
     _require(dhcp.mtu == 0 or 576 <= dhcp.mtu <= 65535, "dhcp.mtu", dhcp.mtu, "0 or an MTU")
     _require(120 <= dhcp.lease <= 1 << 31, "dhcp.lease", dhcp.lease, "at least 120 s")
+    _require(not dns.server or _is_address(dns.server), "dns.server", dns.server, "an address")
+    _require(0 < dns.port < 65536, "dns.port", dns.port, "a port")
+    _require(dns.ttl >= 0, "dns.ttl", dns.ttl, "seconds")
+    _require(bool(dns.zone) or not dns.server, "dns.zone", dns.zone, "the zone of names")
+    for name, zones in (("zone", (dns.zone,)), ("reverse_zones", dns.reverse_zones)):
+        for zone in filter(None, zones):
+            _require(bool(_DOMAIN.fullmatch(zone)), f"dns.{name}", zone, "a zone")
 
 
 def parse_route(text: str) -> tuple[IPv4Network, IPv4Address]:

@@ -11,7 +11,6 @@ import contextlib
 import json
 import os
 import socket
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -155,14 +154,15 @@ def parse_state(path: Path) -> NicState:
 def write_file(path: Path, text: str, *, mode: int = 0o600) -> None:
     """Write a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, draft = tempfile.mkstemp(prefix=".draft-", dir=path.parent)
+    draft = path.with_name(f".draft-{os.getpid()}-{path.name}")
     try:
-        with os.fdopen(descriptor, "w") as file:
-            os.fchmod(descriptor, mode)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        with open(os.open(draft, flags, mode), "w") as file:
+            os.fchmod(file.fileno(), mode)
             file.write(text)
-        Path(draft).replace(path)
+        draft.replace(path)
     except BaseException:
-        Path(draft).unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
         raise
 
 

@@ -25,6 +25,7 @@ PROVIDERS = {
     "rados": "python3-rados",
     "rbd": "python3-rbd",
     "redis": "python3-redis",
+    "dns": "python3-dnspython",
     "nftables": "python3-nftables",
     "requests": "python3-requests",
     "seccomp": "python3-seccomp",

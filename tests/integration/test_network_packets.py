@@ -17,8 +17,10 @@ from scapy.layers.dhcp import BOOTP, DHCP
 from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import (
     ICMPv6ND_NA,
+    ICMPv6ND_NS,
     ICMPv6ND_RA,
     ICMPv6NDOptDstLLAddr,
+    ICMPv6NDOptSrcLLAddr,
     IPv6,
 )
 from scapy.layers.l2 import ARP, Dot1Q, Ether
@@ -73,13 +75,6 @@ class Setting:
 
     def set_profile(self, profile: str) -> None:
         self.hosting.set_up(self.nic.tagged(f"synnefo:network:0:{profile}"))
-
-
-@pytest.fixture(scope="module")
-def hosting(bed: Bed) -> Iterator[Hosting]:
-    with open_hosting(bed.folder / "hosting", bed.layers) as opened:
-        opened.node.run("sh", "-c", "echo 1 >/proc/sys/net/ipv6/conf/all/forwarding")
-        yield opened
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -373,6 +368,115 @@ def check_what_leaves(setting: Setting, family: int) -> None:
                 partial(contains, mark),
             )
             assert bool(count) == may_pass, f"{setting.kind}: {name}"
+
+
+def test_private_networks_on_one_bridge_do_not_meet(bed: Bed) -> None:
+    """Two guests with the same subnet, in networks of two tenants: not even ARP passes."""
+    with open_hosting(bed.folder / "hosting-tenants", bed.layers) as hosting:
+        setting = make_private(hosting)
+        words = {**setting.nic.words, "NETWORK_MAC_PREFIX": "aa:00:02", "IP": "198.51.100.9"}
+        words["NETWORK_NAME"] = "net2"
+        other = hosting.add_guest(NicWords("tap2", OTHER_MAC, words))
+        configure(other, "198.51.100.9", "2001:db8:1:0:a800:2ff:fe00:9")
+        frames = {
+            "broadcast": Ether(src=OTHER_MAC, dst="ff:ff:ff:ff:ff:ff")
+            / make_arp(OTHER_MAC, "198.51.100.9"),
+            "unicast": Ether(src=OTHER_MAC, dst=GUEST_MAC)
+            / IP(src="198.51.100.9", dst=GUEST4)
+            / UDP(sport=1, dport=2),
+            "multicast": Ether(src=OTHER_MAC, dst="33:33:00:00:00:01")
+            / IPv6(src="2001:db8:1:0:a800:2ff:fe00:9", dst="ff02::1")
+            / UDP(sport=1, dport=2),
+        }
+        for name, frame in frames.items():
+            mark = f"probe {next(_numbers):08d}".encode()
+            send = partial(other.send, bytes(frame / mark))
+            seen = passes(
+                setting, socket.AF_INET, setting.peer, setting.guest, send, partial(contains, mark)
+            )
+            assert seen == 0, name
+
+
+def test_a_reply_of_one_tenant_is_none_of_another(bed: Bed) -> None:
+    """The same connection, by addresses and ports, in two networks on a node."""
+    with open_hosting(bed.folder / "hosting-zones", bed.layers) as hosting:
+        setting = make_private(hosting)
+        setting.set_profile("protected")
+        twins = {**setting.nic.words, "NETWORK_MAC_PREFIX": "aa:00:02", "NETWORK_NAME": "net2"}
+        macs = ("aa:00:02:00:00:07", "aa:00:02:00:00:08")
+        first = hosting.add_guest(NicWords("tap2", macs[0], twins))
+        second = hosting.add_guest(NicWords("tap3", macs[1], {**twins, "IP": PEER4}))
+        for station, ipv4 in ((first, GUEST4), (second, PEER4)):
+            station.ip(f"address add {ipv4}/24 dev eth0")
+        with (
+            first.open_socket(socket.AF_INET, socket.SOCK_DGRAM) as asks,
+            second.open_socket(socket.AF_INET, socket.SOCK_DGRAM) as answers,
+        ):
+            asks.bind((GUEST4, 7000))
+            answers.bind((PEER4, 7001))
+            asks.sendto(b"question", (PEER4, 7001))
+            _, who = answers.recvfrom(100)
+            answers.sendto(b"answer", who)
+            assert asks.recv(100) == b"answer"
+        with setting.peer.open_socket(socket.AF_INET, socket.SOCK_DGRAM) as forges:
+            forges.bind((PEER4, 7001))
+            send = partial(send_datagram, forges, b"forged", (GUEST4, 7000))
+            seen = passes(
+                setting,
+                socket.AF_INET,
+                setting.peer,
+                setting.guest,
+                send,
+                partial(contains, b"forged"),
+            )
+            assert seen == 0
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=["IPv4", "IPv6"])
+def test_connections_outlive_a_change_of_profile(setting: Setting, family: int) -> None:
+    setting.set_profile("unprotected")
+    with (
+        setting.guest.open_socket(family, socket.SOCK_STREAM) as server,
+        setting.peer.open_socket(family, socket.SOCK_STREAM) as client,
+    ):
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind(("", 22))
+        server.listen()
+        client.connect((setting.get_guest(family), 22))
+        accepted, _ = server.accept()
+        with accepted:
+            accepted.settimeout(60)
+            for profile in ("limited", "protected", "limited"):
+                setting.set_profile(profile)
+                client.sendall(profile.encode())
+                assert accepted.recv(100) == profile.encode()
+                accepted.sendall(b"heard")
+                assert client.recv(100) == b"heard"
+
+
+def test_routed_guest_is_not_answered_by_a_false_name(bed: Bed) -> None:
+    """ARP and neighbour discovery end at the node: it must not learn what is not so."""
+    with open_hosting(bed.folder / "hosting-arp", bed.layers) as hosting:
+        setting = make_routed(hosting)
+        out = Ether(src=GUEST_MAC, dst=TAP_MAC)
+        forged = [
+            out / make_arp(GUEST_MAC, SPOOFED4),
+            out / ARP(op="who-has", hwsrc=GUEST_MAC, psrc=SPOOFED4, pdst="198.51.100.1"),
+            out
+            / IPv6(src=SPOOFED6, dst="fe80::ce47:52ff:fe4e:4554", hlim=255)
+            / ICMPv6ND_NS(tgt="fe80::ce47:52ff:fe4e:4554")
+            / ICMPv6NDOptSrcLLAddr(lladdr=GUEST_MAC),
+        ]
+        for frame in forged:
+            setting.guest.send(bytes(frame))
+        for family in FAMILIES:
+            assert not passes(
+                setting, family, setting.guest, setting.peer, lambda: None, lambda _: False
+            )
+        known = hosting.node.run("ip", "neigh", "show", "dev", "tap0").text
+        assert GUEST4 in known
+        assert SPOOFED4 not in known
+        assert SPOOFED6 not in known
 
 
 def contains(mark: bytes, frame: Ether) -> bool:
