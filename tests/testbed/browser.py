@@ -11,13 +11,14 @@ import select
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from snf_ganeti import process
 from snf_ganeti.errors import DeadlineError, NodeError
 from testbed.deadline import wait_for
+from testbed.drawing import Colour
 from testbed.namespaces import make_enter_network_argv
 
 _START_SECONDS = 120.0
@@ -48,7 +49,7 @@ class Browser:
         self._number = 0
         self._session = ""
         self.messages: list[str] = []
-        """What the page logged, and what its policy blocked."""
+        """Errors of the page's scripts, and what its policy blocked."""
 
     def attach(self, size: Size) -> None:
         target = self.call("Target.createTarget", _CALL_SECONDS * 2, url="about:blank")["targetId"]
@@ -166,20 +167,39 @@ class Browser:
         return answer
 
     def _note(self, event: dict[str, Any]) -> None:
-        if event.get("method") == "Log.entryAdded":
-            self.messages.append(event["params"]["entry"]["text"])
+        entry = event.get("params", {}).get("entry", {})
+        if event.get("method") == "Log.entryAdded" and entry["level"] == "error":
+            self.messages.append(entry["text"])
         elif event.get("method") == "Runtime.exceptionThrown":
             self.messages.append(str(event["params"]["exceptionDetails"]))
 
 
+_PIXEL = """(() => {
+    const canvas = document.querySelector("#screen canvas");
+    if (!canvas || canvas.width < 100) return "";
+    return Array.from(canvas.getContext("2d").getImageData(20, 20, 1, 1).data.slice(0, 3)).join();
+})()"""
+
+
+def see_in_page(browser: Browser, colour: Colour, seconds: float = _START_SECONDS) -> None:
+    """Wait until the console's page shows a colour. Raises DeadlineError."""
+    browser.wait_until(f"{_PIXEL} === '{','.join(map(str, colour))}'", seconds)
+
+
 @contextlib.contextmanager
 def open_browser(
-    log: Path, *, network: int | None = None, size: Size = DESKTOP
+    log: Path,
+    *,
+    network: int | None = None,
+    hosts: Mapping[str, str] | None = None,
+    size: Size = DESKTOP,
 ) -> Iterator[Browser]:
     """A Chromium with an empty page, for the block. network: the id of the process whose
-    network it uses; log: what it prints."""
+    network it uses; hosts: address by name, where no DNS knows it; log: what it prints."""
     with tempfile.TemporaryDirectory(prefix="browser-") as profile:
-        argv: Sequence[str] = ["chromium", *_OPTIONS, f"--user-data-dir={profile}", "about:blank"]
+        rules = ",".join(f"MAP {name} {address}" for name, address in (hosts or {}).items())
+        options = (f"--user-data-dir={profile}", f"--host-resolver-rules={rules}")
+        argv: Sequence[str] = ["chromium", *_OPTIONS, *options, "about:blank"]
         # Chromium reads from descriptor 3 and writes to 4.
         argv = ["bash", "-c", 'exec "$@" 3<&0 4>&1 </dev/null >/dev/null', "browser", *argv]
         if network is not None:
@@ -199,9 +219,16 @@ def open_browser(
             yield browser
 
 
-def save_console(url: str, path: Path, log: Path, *, network: int | None = None) -> Path:
+def save_console(
+    url: str,
+    path: Path,
+    log: Path,
+    *,
+    network: int | None = None,
+    hosts: Mapping[str, str] | None = None,
+) -> Path:
     """Open a console's URL, wait for the instance's screen, and save what the page looks like."""
-    with open_browser(log, network=network) as browser:
+    with open_browser(log, network=network, hosts=hosts) as browser:
         browser.open(url)
         browser.wait_until("document.body.dataset.state === 'connected'", _START_SECONDS)
         browser.wait_until("document.querySelector('#screen canvas').width > 1", _START_SECONDS)

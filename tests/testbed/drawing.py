@@ -6,9 +6,9 @@ A key of ASCII code n fills the screen with colour n mod 16 of the VGA's palette
 
 Colour = tuple[int, int, int]
 
-GREEN: Colour = (0, 0xAA, 0)
+GREEN: Colour = (0, 0xA8, 0)
 """What it shows before any key."""
-COLOURS: dict[str, Colour] = {"a": (0, 0, 0xAA), "b": GREEN, "d": (0xAA, 0, 0)}
+COLOURS: dict[str, Colour] = {"a": (0, 0, 0xA8), "b": GREEN, "d": (0xA8, 0, 0)}
 
 _CODE = bytes.fromhex(
     "b81300 cd10"  # mov ax, 13h; int 10h         320 by 200, 256 colours

@@ -176,7 +176,7 @@ async def patch_session(proxy: Proxy, request: Request, session_id: str) -> Resp
     session = proxy.sessions.running.get(session_id)
     if session is None:
         return make_error(HTTPStatus.NOT_FOUND, f"no session {session_id} is open here")
-    await session.set_view_only(change["view_only"])
+    await proxy.set_view_only(session, change["view_only"])
     return make_json(HTTPStatus.OK, _show_session(session))
 
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 from snf_ganeti.errors import SnfError
 from vncauthproxy import backend, controllers
 from vncauthproxy.backend import Instances
-from vncauthproxy.front import Front, make_server_context
+from vncauthproxy.front import Front
 from vncauthproxy.legacy import Legacy
 from vncauthproxy.listener import Acceptor, open_listener
 from vncauthproxy.page import Page
@@ -54,7 +54,7 @@ def make_proxy(chosen: Settings) -> Proxy:
 
 async def serve(chosen: Settings) -> None:
     proxy = make_proxy(chosen)
-    front = Front(proxy, make_server_context(chosen))
+    front = Front(proxy)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -116,11 +116,11 @@ def reload(front: Front) -> None:
     what can't be read stays as it was. Settings need a restart."""
     proxy = front.proxy
     try:
-        context = make_server_context(proxy.settings)
         known = controllers.read(proxy.settings.controllers)
+        front.load_certificates()
     except SnfError as error:
         log.error("nothing was reloaded: %s", error)
         return
-    front.context, proxy.controllers = context, known
+    proxy.controllers = known
     backend.make_context.cache_clear()
     log.info("certificates and tokens were reloaded")

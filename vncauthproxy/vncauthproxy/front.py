@@ -41,6 +41,15 @@ def make_server_context(settings: Settings) -> ssl.SSLContext:
     return context
 
 
+def make_viewer_context(settings: Settings) -> ssl.SSLContext:
+    """TLS towards viewers, which show no certificate. Some read a session ticket and miss what
+    came with it, the challenge, so they get none. Raises NodeError."""
+    context = make_server_context(settings)
+    context.verify_mode = ssl.CERT_NONE
+    context.num_tickets = 0  # type: ignore[attr-defined]
+    return context
+
+
 def find_certificate_names(certificate: dict[str, Any] | None) -> tuple[str, ...]:
     """The names of a client's verified certificate: common name and DNS names."""
     subject = (certificate or {}).get("subject", ())
@@ -51,17 +60,23 @@ def find_certificate_names(certificate: dict[str, Any] | None) -> tuple[str, ...
 
 
 class Front:
-    """context: of TLS; a new one is for connections that come from then on."""
+    """Of TLS it has two contexts; new ones are for connections that come from then on."""
 
-    def __init__(self, proxy: Proxy, context: ssl.SSLContext) -> None:
+    def __init__(self, proxy: Proxy) -> None:
         self.proxy = proxy
+        self.load_certificates()
+
+    def load_certificates(self) -> None:
+        """Both or none. Raises NodeError."""
+        context = make_server_context(self.proxy.settings)
+        self._viewer_context = make_viewer_context(self.proxy.settings)
         self.context = context
 
     async def serve(self, stream: Stream, address: str) -> None:
         """One connection, to its end. Raises SnfError, TimeoutError."""
         first = await stream.peek(self.proxy.settings.listen.first_byte_wait)
         if first is None:
-            await serve_viewer(self.proxy, stream, address, lambda: self.context)
+            await serve_viewer(self.proxy, stream, address, lambda: self._viewer_context)
             return
         async with asyncio.timeout(self.proxy.settings.limits.handshake):
             if first == TLS_HELLO:

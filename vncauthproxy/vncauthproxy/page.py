@@ -10,8 +10,9 @@ from snf_ganeti.errors import NodeError
 from vncauthproxy import settings
 from vncauthproxy.http_server import Response
 
-WEB = (Path("/usr/share/vncauthproxy/web"), Path(__file__).parents[1] / "web")
-"""Where our own files are: as installed, and in a checkout."""
+_HERE = Path(__file__).resolve()
+WEB = (_HERE.parents[1] / "web", _HERE.parent / "../../../../share/vncauthproxy/web")
+"""Where our own files are: in a checkout, and as installed in /usr."""
 
 _TYPES = {
     ".css": "text/css; charset=utf-8",
@@ -44,7 +45,7 @@ class Page:
         self._policy = make_policy(page)
         web = next((folder for folder in WEB if folder.is_dir()), None)
         if web is None:
-            raise NodeError(f"the page's files are not in {WEB[0]}", hint="reinstall vncauthproxy")
+            raise NodeError(f"the page's files are not in {WEB[1]}", hint="reinstall vncauthproxy")
         self._files = {f"/{path.name}": path for path in sorted(web.iterdir())}
         self._files["/"] = self._files["/index.html"]
         for name in _NOVNC:

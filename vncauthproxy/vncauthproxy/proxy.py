@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from snf_ganeti.errors import InputError, SnfError
 from vncauthproxy import audit, tickets
@@ -21,6 +22,7 @@ RESUME_SECONDS = 60.0
 """How long a session may be gone before nobody can resume it."""
 PING_SECONDS = 25.0
 _SWEEP_SECONDS = 1.0
+_TELL_SECONDS = 0.5
 
 
 @dataclass
@@ -33,6 +35,7 @@ class Proxy:
     page: Page
     metrics: Metrics = field(default_factory=Metrics)
     _gone: dict[str, tuple[Grant, float]] = field(default_factory=dict)
+    _attempts: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def redeem(self, handle: bytes, kind: Kind, address: str, origin: str = "") -> Session:
         """Use up a ticket, of all reasons against it the cheapest first: nothing is used up by
@@ -86,6 +89,16 @@ class Proxy:
                 self.metrics.bytes.labels(direction).inc(line[f"bytes_{direction}"])
             audit.write_session(session)
 
+    async def set_view_only(self, session: Session, view_only: bool) -> None:
+        """At once, and for whoever resumes it: the ticket to resume with is another one then."""
+        session.messages.view_only = view_only
+        await self.store.take(replace(session.grant, resumed=session.grant.resumed + 1).uid)
+        again = session.grant.resumed + 1
+        session.grant = replace(session.grant, view_only=view_only, resumed=again)
+        if session.kind == "browser" and session.client:
+            _, resume = await tickets.reissue(self.store, session.grant)
+            await self._attempt(session.client.tell(view_only=view_only, resume=resume))
+
     async def revoke(self, session_id: str) -> bool:
         """Make a session's ticket worthless, be it unused or one to resume with."""
         running = self.sessions.running.get(session_id)
@@ -113,6 +126,17 @@ class Proxy:
         clients = [session.client for session in self.sessions.running.values() if session.client]
         for client in clients:
             if not client.stream.is_writing:
-                with contextlib.suppress(SnfError, TimeoutError):
-                    async with asyncio.timeout(0.5):
-                        await client.ping()
+                await self._attempt(client.ping())
+
+    async def _attempt(self, work: Coroutine[Any, Any, None]) -> None:
+        """Send something, and don't wait long. It is not cancelled: half of a message sent would
+        spoil those that follow. What never gets through is found by the session's limits."""
+        task = asyncio.create_task(work)
+        self._attempts.add(task)
+        task.add_done_callback(self._forget_attempt)
+        await asyncio.wait({task}, timeout=_TELL_SECONDS)
+
+    def _forget_attempt(self, task: asyncio.Task[None]) -> None:
+        self._attempts.discard(task)
+        if not task.cancelled():
+            task.exception()  # the session ends of it, and says so

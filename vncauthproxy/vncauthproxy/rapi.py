@@ -15,11 +15,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from cryptography import x509
+
 from snf_ganeti.errors import InputError, NodeError
 from vncauthproxy import settings
 from vncauthproxy.targets import Place, Target, find_places, find_socket
 
 _ANSWER_LIMIT = 1 << 20
+_BEGIN = b"-----BEGIN CERTIFICATE-----"
 
 
 @dataclass(frozen=True)
@@ -79,15 +82,17 @@ def _get(path: str, ganeti: settings.Ganeti) -> dict[str, Any] | None:
     """A document of RAPI; None where it says that there is none. Raises NodeError."""
     parts = urlsplit(ganeti.rapi)
     try:
-        context = ssl.create_default_context(cafile=ganeti.ca)
         connection = http.client.HTTPSConnection(
-            parts.hostname or "", parts.port or 5080, timeout=ganeti.timeout, context=context
+            parts.hostname or "",
+            parts.port or 5080,
+            timeout=ganeti.timeout,
+            context=make_context(ganeti.ca),
         )
         with contextlib.closing(connection):
             connection.request("GET", path, headers=_sign(ganeti))
             answer = connection.getresponse()
             body = answer.read(_ANSWER_LIMIT)
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         raise NodeError(f"Ganeti's RAPI at {ganeti.rapi} can't be asked: {error}") from None
     if answer.status == http.client.NOT_FOUND:
         return None
@@ -98,6 +103,27 @@ def _get(path: str, ganeti: settings.Ganeti) -> dict[str, Any] | None:
     if not isinstance(document, dict):
         raise NodeError(f"Ganeti's RAPI at {ganeti.rapi} answered with status {answer.status}")
     return document
+
+
+def make_context(ca: Path | None) -> ssl.SSLContext:
+    """TLS towards RAPI. Ganeti makes a certificate that signed itself, for no name that exists:
+    when such a one is all that `ca` holds, it is pinned, and no other will do. Raises OSError."""
+    context = ssl.create_default_context(cafile=ca)
+    text = ca.read_bytes() if ca else b""
+    if text.count(_BEGIN) == 1 and not _is_authority(x509.load_pem_x509_certificate(text)):
+        context.check_hostname = False
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context
+
+
+def _is_authority(certificate: x509.Certificate) -> bool:
+    """May it sign others?"""
+    try:
+        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
+    except x509.ExtensionNotFound:
+        return False
+    return constraints.value.ca
 
 
 def _sign(ganeti: settings.Ganeti) -> dict[str, str]:

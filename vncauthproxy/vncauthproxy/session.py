@@ -146,11 +146,6 @@ class Session:
             if since is not None and now - since > limits.stalled:
                 self.stop(STALLED)
 
-    async def set_view_only(self, view_only: bool) -> None:
-        self.messages.view_only = view_only
-        if self.client:
-            await self.client.tell(view_only=view_only)
-
 
 class Sessions:
     """The sessions of this proxy, and how many there may be."""

@@ -74,6 +74,7 @@ class Limits:
     """Seconds, and counts."""
 
     handshake: float = 15.0
+    login: float = 120.0
     stalled: float = 60.0
     idle: float = 3600.0
     session: float = 28800.0

@@ -1,11 +1,14 @@
 """Where tickets are kept: in this process, or in a Redis that several proxies share."""
 
+import asyncio
 import contextlib
+import functools
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
 
 import redis.asyncio
 from redis.exceptions import RedisError
@@ -68,6 +71,29 @@ class MemoryStore:
         self._live = {uid: until for uid, until in self._live.items() if until > now}
 
 
+Parameters = ParamSpec("Parameters")
+Answer = TypeVar("Answer")
+Question = Callable[Parameters, Coroutine[Any, Any, Answer]]
+
+
+def _asked(question: Question[Parameters, Answer]) -> Question[Parameters, Answer]:
+    """A question to Redis, asked in a task of its own.
+
+    redis-py's time limits cancel the task that asks and don't take it back, after which no
+    `asyncio.timeout` of that task works any more (Python 3.11).
+    """
+
+    @functools.wraps(question)
+    async def ask(*arguments: Parameters.args, **named: Parameters.kwargs) -> Answer:
+        try:
+            return await asyncio.create_task(question(*arguments, **named))
+        except (RedisError, OSError, TimeoutError) as error:
+            # The text of an error can hold the URL and with it a password.
+            raise NodeError(f"Redis can't be asked: {type(error).__name__}") from None
+
+    return ask
+
+
 class RedisStore:
     """`take` is Redis's DEL, which tells how many keys it removed: one caller reads 1."""
 
@@ -81,46 +107,38 @@ class RedisStore:
             **options,
         )
 
+    @_asked
     async def challenge(self) -> bytes:
-        async with _asked():
-            fresh = secrets.token_bytes(CHALLENGE_SIZE)
-            await self._redis.set(f"{_PREFIX}challenge", fresh, nx=True)
-            return bytes(await self._redis.get(f"{_PREFIX}challenge"))
+        fresh = secrets.token_bytes(CHALLENGE_SIZE)
+        await self._redis.set(f"{_PREFIX}challenge", fresh, nx=True)
+        return bytes(await self._redis.get(f"{_PREFIX}challenge"))
 
+    @_asked
     async def put(self, uid: str, entries: dict[str, bytes], lifetime: float) -> None:
         milliseconds = max(1, int(lifetime * 1000))
-        async with _asked(), self._redis.pipeline(transaction=True) as pipeline:
+        async with self._redis.pipeline(transaction=True) as pipeline:
             pipeline.set(f"{_PREFIX}live:{uid}", b"1", px=milliseconds)
             for name, sealed in entries.items():
                 value = uid.encode() + b"\n" + sealed
                 pipeline.set(f"{_PREFIX}ticket:{name}", value, px=milliseconds)
             await pipeline.execute()
 
+    @_asked
     async def find(self, name: str) -> Entry | None:
-        async with _asked():
-            value = await self._redis.get(f"{_PREFIX}ticket:{name}")
-            if value is None:
-                return None
-            uid, _, sealed = bytes(value).partition(b"\n")
-            live = await self._redis.exists(f"{_PREFIX}live:{uid.decode()}")
-            return Entry(uid.decode(), sealed, bool(live))
+        value = await self._redis.get(f"{_PREFIX}ticket:{name}")
+        if value is None:
+            return None
+        uid, _, sealed = bytes(value).partition(b"\n")
+        live = await self._redis.exists(f"{_PREFIX}live:{uid.decode()}")
+        return Entry(uid.decode(), sealed, bool(live))
 
+    @_asked
     async def take(self, uid: str) -> bool:
-        async with _asked():
-            return bool(await self._redis.delete(f"{_PREFIX}live:{uid}") == 1)
+        return bool(await self._redis.delete(f"{_PREFIX}live:{uid}") == 1)
 
     async def close(self) -> None:
         with contextlib.suppress(RedisError, OSError):
             await self._redis.close()
-
-
-@contextlib.asynccontextmanager
-async def _asked() -> AsyncIterator[None]:
-    try:
-        yield
-    except (TimeoutError, RedisError, OSError) as error:
-        # The text of an error can hold the URL and with it a password.
-        raise NodeError(f"Redis can't be asked: {type(error).__name__}") from None
 
 
 def make_store(url: str, ca: Path | None = None) -> Store:

@@ -31,9 +31,16 @@ async def serve_viewer(
     handshake = Handshake(serve(Offer(Security.VENCRYPT, SUBTYPES, challenge)))
     with contextlib.ExitStack() as stack:
         door = _Door(proxy, address, stack)
+        limits = proxy.settings.limits
         try:
-            async with asyncio.timeout(proxy.settings.limits.handshake):
-                await drive(stream, handshake, make_tls=lambda _: make_tls(), check=door.check)
+            async with asyncio.timeout(limits.handshake) as deadline:
+
+                def begin_tls(_: bool) -> ssl.SSLContext:
+                    # From here on a person may be asked for the ticket.
+                    deadline.reschedule(asyncio.get_running_loop().time() + limits.login)
+                    return make_tls()
+
+                await drive(stream, handshake, make_tls=begin_tls, check=door.check)
         except ProtocolError:
             await stream.close_gently(_CLOSE_SECONDS)  # a person reads the reason
             raise
