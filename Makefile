@@ -22,6 +22,7 @@ PARTS_network := snf_ganeti_hooks network
 PARTS_rados := ext_storage_rados rados
 PARTS_package := package packages
 PARTS_console := vncauthproxy console
+PARTS_events := snf_ganeti_eventd events
 PART :=
 NAMES := $(or $(PARTS_$(PART)),$(subst -,_,$(PART)))
 TESTS := $(sort $(wildcard $(foreach name,$(NAMES),tests/$(name) tests/*/$(name) \
@@ -30,6 +31,7 @@ TESTS := $(sort $(wildcard $(foreach name,$(NAMES),tests/$(name) tests/*/$(name)
 help:
 	@echo 'make check           lint, types, unit and contract tests: no root, under a minute'
 	@echo 'sudo make test       everything, on real services; PART=name runs one part'
+	@echo 'sudo make soak       the same, with the long runs; PART=name, too'
 	@echo 'sudo make demo       a Ganeti cluster that deploys an image; demo-down ends it'
 	@echo 'sudo make bench      the benchmarks, side by side with their peers'
 	@echo 'make deb             the Debian packages, in build/deb/'
@@ -52,6 +54,9 @@ test: need-root
 	@$(if $(PART),$(if $(TESTS),,echo "error: no part named $(PART) in tests/" >&2; exit 1),:)
 	@$(MAKE) --no-print-directory $(if $(PART),,lint types) deb
 	@$(PYTEST) $(TESTS)
+
+soak: need-root
+	@SNF_SOAK=1 $(MAKE) --no-print-directory test PART=$(PART)
 
 deb: | build
 	@tests/install-packages deb
@@ -87,4 +92,4 @@ $(RUFF): Makefile | build
 	@build/lint/bin/pip install --quiet --disable-pip-version-check ruff==$(RUFF_VERSION)
 	@touch $@
 
-.PHONY: help check lint types test deb demo demo-down bench clean need-root
+.PHONY: help check lint types test soak deb demo demo-down bench clean need-root
