@@ -5,10 +5,12 @@ The consumer is pika, a library that the daemon does not use.
 
 import contextlib
 import json
+import logging
 import os
 import signal
 import subprocess
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +25,8 @@ from testbed.machine import Machine
 from testbed.namespaces import call_in_network
 from testbed.rabbitmq import PASSWORD, USER, Broker
 
+logging.getLogger("pika").setLevel(logging.CRITICAL)  # it logs whole conversations
+
 COMMAND = "/usr/sbin/snf-ganeti-eventd"
 STATE = "/var/lib/snf-ganeti-eventd"
 QUEUE = "/var/lib/ganeti/queue"
@@ -35,8 +39,9 @@ _OWNER = ("--owner=snf-ganeti-eventd", "--group=snf-ganeti-eventd")
 AS_DAEMON = (
     *("setpriv", "--reuid=snf-ganeti-eventd", "--regid=snf-ganeti-eventd"),
     *("--groups=gnt-daemons", "--no-new-privs"),
+    *(f"--{kind}=-all,+dac_read_search" for kind in ("inh-caps", "ambient-caps", "bounding-set")),
 )
-"""What User= and SupplementaryGroups= of the unit do."""
+"""What the unit's User=, SupplementaryGroups= and capabilities do."""
 
 
 class Daemon:
@@ -48,8 +53,8 @@ class Daemon:
         self._stack = contextlib.ExitStack()
         self._child: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        spawned = self.node.spawn(*AS_DAEMON, COMMAND, "run", output=self.log)
+    def start(self, *options: str) -> None:
+        spawned = self.node.spawn(*AS_DAEMON, COMMAND, *options, "run", output=self.log)
         self._child = self._stack.enter_context(spawned)
 
     def kill(self) -> None:
@@ -94,6 +99,15 @@ class Daemon:
         return {name.removeprefix("snf_ganeti_eventd_"): float(value) for name, value in lines}
 
 
+@contextlib.contextmanager
+def open_tail(node: Machine, output: Path, *options: str) -> Iterator[Path]:
+    """Events as lines for people at the end of `output`, as they come, for the block."""
+    output.touch()
+    with node.spawn(COMMAND, "tail", *options, output=output):
+        wait_for("tail", lambda: "following the jobs" in output.read_text(), 60)
+        yield output
+
+
 def _read_metrics() -> str:
     with urllib.request.urlopen("http://127.0.0.1:9477/metrics", timeout=30) as answer:
         text: bytes = answer.read()
@@ -111,15 +125,20 @@ def open_daemon(node: Machine, log: Path) -> Iterator[Daemon]:
         daemon.kill()
 
 
-def write_settings(node: Machine, brokers: Sequence[Broker], more: str = "") -> None:
-    """Settings of a node for these brokers; more: further TOML, of the amqp table first."""
+def write_settings(node: Machine, hosts: Sequence[str], *, first: str = "", amqp: str = "") -> None:
+    """Settings of a node for brokers at these addresses; first: further lines of TOML without a
+    table, amqp: of its table."""
     write_password(node, PASSWORD)
-    hosts = json.dumps([broker.address for broker in brokers])
     node.write(
         _SETTINGS,
-        f'transport = "amqp"\n[amqp]\nhosts = {hosts}\nusername = "{USER}"\n'
-        f'password_file = "{_PASSWORD_FILE}"\n{more}',
+        f'transport = "amqp"\n{first}\n[amqp]\nhosts = {json.dumps(list(hosts))}\n'
+        f'username = "{USER}"\npassword_file = "{_PASSWORD_FILE}"\n{amqp}\n',
     )
+
+
+def remove_settings(node: Machine) -> None:
+    """The shipped settings, and no others."""
+    node.run("rm", "--force", _SETTINGS)
 
 
 def write_password(node: Machine, password: str) -> None:
@@ -129,11 +148,12 @@ def write_password(node: Machine, password: str) -> None:
 
 @dataclass(frozen=True)
 class Event:
-    """A message as a consumer got it."""
+    """A message as a consumer got it. at: when, in seconds since the epoch."""
 
     id: str
     key: str
     body: dict[str, Any]
+    at: float
 
     @property
     def is_final(self) -> bool:
@@ -197,8 +217,8 @@ class Consumer:
             self._ready.set()
             for method, properties, body in channel.consume("test", inactivity_timeout=0.2):
                 if method is not None:
-                    event = Event(properties.message_id, method.routing_key, json.loads(body))
-                    self.events.append(event)
+                    at, key = time.time(), method.routing_key
+                    self.events.append(Event(properties.message_id, key, json.loads(body), at))
                     channel.basic_ack(method.delivery_tag)
                 if self._end.is_set():
                     return

@@ -6,8 +6,8 @@ Debian's package, without a service manager. Brokers listen on the wire's addres
 import contextlib
 import dataclasses
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from snf_ganeti.errors import CommandError
@@ -19,7 +19,6 @@ from testbed.roots import build_base, build_root_with
 PACKAGES = ("rabbitmq-server",)
 USER = "snf-ganeti"
 PASSWORD = "not-guest"
-PORT = 5672
 
 _HOME = "/var/lib/rabbitmq"
 _BIN = "/usr/lib/rabbitmq/bin"
@@ -34,13 +33,15 @@ loopback_users = none
 
 @dataclass(frozen=True)
 class Broker:
-    """One RabbitMQ node on a machine of its own. more: further lines of rabbitmq.conf."""
+    """One RabbitMQ node on a machine of its own. more: further lines of rabbitmq.conf; files:
+    what these name, by path."""
 
     bed: Bed
     machine: Machine
     address: str
     hosts: str
     more: str = ""
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
     def power_on(self) -> None:
         """Power on, plug in and start, with what its disk holds."""
@@ -50,6 +51,8 @@ class Broker:
         self.machine.write(
             "/etc/rabbitmq/rabbitmq.conf", _CONFIG.format(address=self.address, more=self.more)
         )
+        for path, content in self.files.items():
+            self.machine.write(path, content)
         owner = ("--owner=rabbitmq", "--group=rabbitmq")
         folders = (_HOME, "/var/log/rabbitmq", "/run/rabbitmq")
         self.machine.run("install", "--directory", *owner, "--mode=750", *folders)
@@ -100,22 +103,34 @@ class Broker:
 
 
 @contextlib.contextmanager
-def open_brokers(bed: Bed, count: int = 1, more: str = "") -> Iterator[tuple[Broker, ...]]:
-    """Brokers, clustered if there are several, with user USER; off at the end of the block."""
+def open_brokers(
+    bed: Bed,
+    count: int = 1,
+    *,
+    first: int = 1,
+    more: str = "",
+    files: Mapping[str, bytes] | None = None,
+) -> Iterator[tuple[Broker, ...]]:
+    """Brokers, clustered if there are several, with user USER; gone at the end of the block.
+
+    first: number of the first, where others of the bed are on already.
+    """
     layers = build_root_with(build_base("bookworm"), PACKAGES)
-    brokers = [_make_broker(bed, index, count, layers) for index in range(1, count + 1)]
+    numbers = range(first, first + count)
+    made = (_make_broker(bed, number, numbers, layers) for number in numbers)
+    brokers = [dataclasses.replace(each, more=more, files=files or {}) for each in made]
     with contextlib.ExitStack() as stack:
-        for broker in (dataclasses.replace(each, more=more) for each in brokers):
+        for broker in brokers:
             stack.callback(_remove, broker.machine)
             broker.power_on()
-        first, *others = brokers
+        head, *others = brokers
         for broker in others:
             broker.control("stop_app")
-            broker.control("join_cluster", first.name)
+            broker.control("join_cluster", head.name)
             broker.control("start_app")
-        first.control("add_user", USER, PASSWORD)
-        first.control("set_permissions", USER, ".*", ".*", ".*")
-        yield tuple(dataclasses.replace(each, more=more) for each in brokers)
+        head.control("add_user", USER, PASSWORD)
+        head.control("set_permissions", USER, ".*", ".*", ".*")
+        yield tuple(brokers)
 
 
 def _remove(machine: Machine) -> None:
@@ -123,8 +138,8 @@ def _remove(machine: Machine) -> None:
     shutil.rmtree(machine.folder)
 
 
-def _make_broker(bed: Bed, index: int, count: int, layers: Sequence[Path]) -> Broker:
-    names = {f"10.78.0.{60 + each}": f"broker{each}" for each in range(1, count + 1)}
+def _make_broker(bed: Bed, number: int, all_numbers: range, layers: Sequence[Path]) -> Broker:
+    names = {f"10.78.0.{60 + each}": f"broker{each}" for each in all_numbers}
     hosts = "127.0.0.1\tlocalhost\n" + "".join(f"{ip}\t{name}\n" for ip, name in names.items())
-    machine = Machine(f"broker{index}", bed.folder / f"broker{index}", tuple(layers))
-    return Broker(bed, machine, f"10.78.0.{60 + index}", hosts)
+    machine = Machine(f"broker{number}", bed.folder / f"broker{number}", tuple(layers))
+    return Broker(bed, machine, f"10.78.0.{60 + number}", hosts)
