@@ -8,7 +8,7 @@ import signal
 import time
 from pathlib import Path
 
-from snf_ganeti.errors import SnfError
+from snf_ganeti.errors import NodeError, SnfError
 from snf_ganeti.lock import lock_file
 from snf_ganeti_eventd import notify, ssconf
 from snf_ganeti_eventd.cursor import Cursor, CursorError, read_cursor, write_cursor
@@ -238,6 +238,12 @@ def run(settings: Settings) -> int:
     async def main() -> None:
         await Daemon(settings).run()
 
-    with lock_file(settings.state_dir / LOCK):
-        asyncio.run(main())
+    try:
+        with lock_file(settings.state_dir / LOCK):
+            asyncio.run(main())
+    except PermissionError as error:
+        raise NodeError(
+            f"{error.filename} can't be opened: {error.strerror}",
+            hint="the daemon runs as the user snf-ganeti-eventd",
+        ) from None
     return 0

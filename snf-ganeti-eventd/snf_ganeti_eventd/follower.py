@@ -69,7 +69,7 @@ class Follower:
         self._unreadable: dict[int, str] = {}
         self._denied: dict[int, JobDenied] = {}
         self._sampled = 0
-        self._broken: set[str] = set()
+        self._told: set[str] = set()
 
     def rescan(self, *, all_archive: bool = True) -> int:
         """Put every job that is not done into the backlog; gives how many. Raises NodeError."""
@@ -141,7 +141,7 @@ class Follower:
         try:
             job = self._queue.read(job_id)
         except JobDenied as error:
-            self._denied[job_id] = error  # a new job's file is, for a moment
+            self._denied[job_id] = error  # without the unit's capability, new jobs are at first
             return None
         except JobError as error:
             self._note_unreadable(job_id, error)
@@ -193,8 +193,8 @@ class Follower:
             schema.check_body(message.kind, message.body)
         except schema.SchemaError as error:
             self._metrics.invalid.inc()
-            if str(error) not in self._broken:
-                self._broken.add(str(error))
+            if str(error) not in self._told:
+                self._told.add(str(error))
                 log.error("%s; it is published all the same: this is a bug", error)
 
     def _count(self, messages: Sequence[Message], outcomes: Sequence[Outcome]) -> None:
@@ -228,8 +228,8 @@ class Follower:
         for message in draft.messages:
             if outcomes[message.id] is Outcome.UNROUTABLE:
                 is_first = self.backlog.park(message.key, draft.job.id)
-                if is_first and message.key not in self._broken:
-                    self._broken.add(message.key)
+                if is_first and message.key not in self._told:
+                    self._told.add(message.key)
                     log.warning(
                         "nobody takes messages with routing key %s; they are kept and tried again",
                         message.key,

@@ -32,7 +32,7 @@ class JobError(InputError):
 
 
 class JobDenied(JobError):
-    """A file that Ganeti has not given to its group, or not yet."""
+    """A file that this process may not read."""
 
 
 @dataclass(frozen=True)

@@ -58,12 +58,13 @@ class JobQueue:
 
     def read_bytes(self, job_id: int) -> bytes | None:
         """The content of a job's file; None when it is gone. Raises JobError."""
-        archived = self.archive / str(job_id // ARCHIVE_GROUP) / f"job-{job_id}"
-        live = self.folder / f"job-{job_id}"
+        # Text, not Path: this is read for every state of every job.
+        live = f"{self.folder}/job-{job_id}"
+        archived = f"{self.folder}/archive/{job_id // ARCHIVE_GROUP}/job-{job_id}"
         # It may be moved between two looks, and an archived job is never moved back.
         for path in (live, archived, live, archived):
             try:
-                with path.open("rb") as file:
+                with open(path, "rb") as file:
                     data = file.read(SIZE_LIMIT + 1)
             except FileNotFoundError:
                 continue
@@ -108,5 +109,5 @@ def _scan(folder: Path) -> "os._ScandirIterator[str] | _Empty":
     except OSError as error:
         raise NodeError(
             f"{folder} can't be read: {error.strerror}",
-            hint="it is open to root and to members of Ganeti's group gnt-daemons",
+            hint="the service's unit gives the daemon what it needs; commands want root",
         ) from None

@@ -17,10 +17,10 @@ from snf_ganeti_eventd.job import FINAL, STATUSES, Job, Op, Stamp
 from snf_ganeti_eventd.opcode import Kind, Subject
 from snf_ganeti_eventd.redaction import (
     Fields,
-    count_dropped,
     cut_secrets,
     filter_value,
-    find_secrets,
+    find_dropped,
+    make_secrets,
 )
 
 SCHEMA = 1
@@ -132,7 +132,8 @@ def _make_message(
     job: Job, op: Op, cluster: str, event_time: Stamp, subject: Subject,
     instance: Mapping[str, Any],
 ) -> Message:  # fmt: skip
-    secrets = find_secrets(opcode.KNOWN_INPUT, op.input)
+    dropped = find_dropped(opcode.KNOWN_INPUT, op.input)
+    secrets = make_secrets(dropped)
     is_heartbeat = subject.kind is Kind.HEARTBEAT
     body: dict[str, Any] = {
         "type": TYPES[subject.kind],
@@ -159,7 +160,7 @@ def _make_message(
         key=make_key(subject.kind, subject.name),
         body=body,
         time=event_time[0],
-        redacted=count_dropped(opcode.KNOWN_INPUT, op.input),
+        redacted=len(dropped),
     )
 
 

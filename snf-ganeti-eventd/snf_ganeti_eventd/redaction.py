@@ -5,9 +5,10 @@ A `Spec` is the allow-list of one value: `Fields` keeps the keys it names, `Each
 """
 
 import contextlib
+import functools
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +55,11 @@ class Fields:
         """Plain values with these names."""
         return cls(dict.fromkeys(names, Keep()))
 
+    @functools.cached_property
+    def ignored(self) -> frozenset[str]:
+        """Keys that stand there with None: neither kept nor secrets."""
+        return frozenset(name for name, spec in self.by_name.items() if spec is None)
+
 
 Spec = Keep | Each | Changes | Fields | None
 
@@ -89,13 +95,16 @@ def strip_url(text: str) -> str:
     return _QUERY.sub(r"\1", _CREDENTIALS.sub("", text))
 
 
-def find_secrets(spec: Spec, value: Any) -> frozenset[str]:
-    """The texts in a value that its spec does not keep, also as they look inside quotes.
+def find_dropped(spec: Spec, value: Any) -> list[str]:
+    """The texts in a value that its spec does not keep. Text that is itself JSON counts with
+    the texts inside it."""
+    return list(_find_dropped(spec, value))
 
-    Text that is itself JSON counts with the texts inside it.
-    """
+
+def make_secrets(dropped: Iterable[str]) -> frozenset[str]:
+    """Texts to be cut out of others, also as they look inside quotes."""
     found: set[str] = set()
-    for text in _find_dropped(spec, value):
+    for text in dropped:
         if len(text) >= _SHORTEST_SECRET:
             found |= {text, repr(text)[1:-1], json.dumps(text)[1:-1]}
             found |= {text.encode("unicode_escape").decode(), text.strip()}
@@ -107,11 +116,6 @@ def cut_secrets(text: str, secrets: frozenset[str]) -> str:
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, MARK)
     return strip_url(text)[:TEXT_LIMIT]
-
-
-def count_dropped(spec: Spec, value: Any) -> int:
-    """How many values a spec does not keep."""
-    return sum(1 for _ in _find_dropped(spec, value))
 
 
 def _find_dropped(spec: Spec, value: Any) -> Iterator[str]:
@@ -127,10 +131,9 @@ def _find_dropped(spec: Spec, value: Any) -> Iterator[str]:
             for each in value:
                 for part in each if isinstance(each, list) else [each]:
                     yield from _find_dropped(item if isinstance(part, dict) else Keep(), part)
-        case Fields(by_name), dict():
-            # A key that stands there with None is neither kept nor a secret.
-            for key in value.keys() - {key for key, each in by_name.items() if each is None}:
-                yield from _find_dropped(by_name.get(key), value[key])
+        case Fields() as fields, dict():
+            for key in value.keys() - fields.ignored:
+                yield from _find_dropped(fields.by_name.get(key), value[key])
         case _:
             yield from _find_leaves(value)
 

@@ -1,17 +1,21 @@
 """`snf-ganeti-eventd tail`: events as they come, on a terminal; nothing is published."""
 
 import json
+import logging
 import select
 from collections.abc import Iterator
 
-from snf_ganeti_eventd import opcode, ssconf
+from snf_ganeti_eventd import opcode
 from snf_ganeti_eventd.instance import InstanceError, Query, make_details
 from snf_ganeti_eventd.job import Job, JobError, Op, make_event_time
 from snf_ganeti_eventd.job_queue import JobQueue
 from snf_ganeti_eventd.message import Message, find_news, make_messages
 from snf_ganeti_eventd.settings import Settings
 from snf_ganeti_eventd.show import make_line
+from snf_ganeti_eventd.ssconf import read_role
 from snf_ganeti_eventd.watch import Watcher
+
+log = logging.getLogger(__name__)
 
 
 class Tail:
@@ -46,7 +50,7 @@ class Tail:
         return [each for op in find_news(job, known) for each in self._make(job, op, known)]
 
     def _make(self, job: Job, op: Op, known: list[str]) -> list[Message]:
-        cluster = ssconf.read_role(self._settings.ganeti_dir).cluster
+        cluster = read_role(self._settings.ganeti_dir).cluster
         state = known[op.index] if op.index < len(known) else ""
         details = {}
         if known and opcode.wants_instance(op):
@@ -61,6 +65,7 @@ class Tail:
 def run(settings: Settings, query: Query, *, as_json: bool) -> int:
     """Print events until the reader leaves or a signal comes. Raises NodeError."""
     tail = Tail(settings, query)
+    log.info("following the jobs of %s", read_role(settings.ganeti_dir).cluster or "no cluster")
     while True:
         for message in tail.wait():
             print(json.dumps(message.body) if as_json else make_line(message.body), flush=True)
