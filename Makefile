@@ -19,6 +19,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 # A part is a name in tests/: a folder, or test files named after it. These are groups of parts.
 PARTS_image := snf_image_host snf_image_helper image jail
 PARTS_network := snf_ganeti_hooks network
+PARTS_hostile := hostile death
 PARTS_rados := ext_storage_rados rados
 PARTS_package := package packages
 PARTS_console := vncauthproxy console
@@ -34,6 +35,7 @@ help:
 	@echo 'sudo make soak       the same, with the long runs; PART=name, too'
 	@echo 'sudo make demo       a Ganeti cluster that deploys an image; demo-down ends it'
 	@echo 'sudo make bench      the benchmarks, side by side with their peers'
+	@echo 'sudo make fuzz       images harmed at random, FUZZ_SECONDS=3600 FUZZ_SEED=…'
 	@echo 'make deb             the Debian packages, in build/deb/'
 	@echo 'make clean           remove build/'
 
@@ -57,6 +59,12 @@ test: need-root
 
 soak: need-root
 	@SNF_SOAK=1 $(MAKE) --no-print-directory test PART=$(PART)
+
+fuzz: need-root
+	@tests/install-packages deb test runtime
+	@$(MAKE) --no-print-directory deb
+	@SNF_FUZZ_SECONDS=$(or $(FUZZ_SECONDS),3600) SNF_FUZZ_SEED=$(FUZZ_SEED) $(PYTEST) \
+		tests/integration/test_hostile_random.py
 
 deb: | build
 	@tests/install-packages deb
@@ -92,4 +100,4 @@ $(RUFF): Makefile | build
 	@build/lint/bin/pip install --quiet --disable-pip-version-check ruff==$(RUFF_VERSION)
 	@touch $@
 
-.PHONY: help check lint types test soak deb demo demo-down bench clean need-root
+.PHONY: help check lint types test soak fuzz deb demo demo-down bench clean need-root

@@ -5,8 +5,9 @@ import os
 import sys
 
 from snf_ganeti import process
+from snf_ganeti.errors import SnfError
 from snf_image_helper import machine
-from snf_image_helper.disk import find_disks
+from snf_image_helper.disk import find_disks, reread_partitions
 from snf_image_helper.ports import Ports, open_ports
 from snf_image_helper.protocol import (
     VERSION,
@@ -40,9 +41,13 @@ def serve(ports: Ports) -> RunResult:
 
     try:
         disks = find_disks(request.disk_count)
+        for disk in disks:
+            reread_partitions(disk)  # the kernel may not have come to it: it is plugged in late
         return run_tasks(tasks, Context(request, disks, warn), ports.send)
     except Cancelled:
         return RunResult("error", "the host's deadline passed")
+    except SnfError as error:
+        return RunResult("error", clean_text(str(error)))
 
 
 def await_request(ports: Ports) -> Request:

@@ -12,6 +12,7 @@ GROUP = "/etc/group"
 SHADOW = "/etc/shadow"
 
 DEFAULT_METHOD = "sha512"
+_NO_ID = 2**32 - 1
 _METHODS: Mapping[str, str] = {
     "md5": "$1$",
     "sha1": "$sha1$",
@@ -46,9 +47,10 @@ def find_user(passwd: str, name: str) -> User:
     for line in passwd.split("\n"):
         fields = line.split(":")
         if fields[0] == name and len(fields) >= 6:
-            if not (fields[2].isdecimal() and fields[3].isdecimal()):
+            uid, gid = _parse_id(fields[2]), _parse_id(fields[3])
+            if uid is None or gid is None:
                 raise TaskFailed(f"user {name} has no numeric id in {PASSWD}")
-            return User(name, int(fields[2]), int(fields[3]), fields[5] or "/")
+            return User(name, uid, gid, fields[5] or "/")
     raise TaskFailed(f"user {name} does not exist in {PASSWD}")
 
 
@@ -56,9 +58,16 @@ def find_group(group: str, name: str) -> int:
     """The id of a group. Raises TaskFailed."""
     for line in group.split("\n"):
         fields = line.split(":")
-        if fields[0] == name and len(fields) >= 3 and fields[2].isdecimal():
-            return int(fields[2])
+        gid = _parse_id(fields[2]) if fields[0] == name and len(fields) >= 3 else None
+        if gid is not None:
+            return gid
     raise TaskFailed(f"group {name} does not exist in {GROUP}")
+
+
+def _parse_id(text: str) -> int | None:
+    """An id that the kernel takes; its highest one means that none is given."""
+    number = int(text) if text.isdecimal() and len(text) <= 10 else _NO_ID
+    return number if number < _NO_ID else None
 
 
 def set_password(shadow: str, name: str, hashed: str, day: int) -> str:

@@ -13,6 +13,7 @@ from typing import TypeVar
 from snf_ganeti.errors import DeadlineError, NodeError
 
 _SYSFS = Path("/sys")
+_SECTOR_SIZE = "queue/logical_block_size"
 _BLKRRPART = 0x125F  # linux/fs.h
 _SECTOR = 512
 """Bytes of the unit in which sysfs counts, whatever the disk's own sector is."""
@@ -62,10 +63,18 @@ def find_partitions(disk: Disk, sysfs: Path = _SYSFS) -> list[Partition]:
 
 
 def reread_partitions(disk: Disk) -> None:
-    """Have the kernel read a partition table that was changed. Raises NodeError."""
+    """Have the kernel read a partition table that was changed, or may not have been read yet.
+
+    Raises NodeError, DeadlineError.
+    """
 
     def reread() -> bool:
-        descriptor = os.open(disk.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            descriptor = os.open(disk.path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno in (errno.ENXIO, errno.ENOENT):  # it was plugged in just now
+                return False
+            raise
         try:
             fcntl.ioctl(descriptor, _BLKRRPART)
         except OSError as error:
@@ -110,13 +119,14 @@ def _find_names(count: int, sysfs: Path) -> list[str] | None:
     names = {
         int(entry.parents[2].name.split(":")[3]): entry.name
         for entry in sysfs.glob("class/scsi_disk/*/device/block/*")
+        if (sysfs / "class/block" / entry.name / _SECTOR_SIZE).exists()  # it comes later
     }
     return [names[lun] for lun in range(count)] if set(range(count)) <= names.keys() else None
 
 
 def _read_disk(index: int, name: str, sysfs: Path) -> Disk:
     folder = sysfs / "class/block" / name
-    sector = int((folder / "queue/logical_block_size").read_text())
+    sector = int((folder / _SECTOR_SIZE).read_text())
     return Disk(index, f"/dev/{name}", _read_size(folder), sector)
 
 

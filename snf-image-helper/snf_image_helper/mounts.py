@@ -20,6 +20,7 @@ from snf_image_helper.task import Context, TaskFailed
 from snf_image_helper.tree import Tree, TreeError
 
 ROOT = "/run/guest"
+_ENTRIES_LIMIT = 100
 _MARKS = {"os-release", "passwd", "fstab"}
 """Names in /etc of which a root file system has one."""
 _SUBVOLUMES = ("@", "@rootfs", "root", "@root")
@@ -142,18 +143,28 @@ def mount_image(context: Context) -> None:
     Path(ROOT).mkdir(exist_ok=True)
     _mount(context, root.path, ROOT, options)
     tree = Tree(ROOT)
+    try:
+        _mount_entries(context, tree, devices)
+        context.guest = read_guest(tree)
+    except BaseException:
+        tree.close()  # or the root would be busy when it is unmounted
+        raise
+
+
+def _mount_entries(context: Context, tree: Tree, devices: Sequence[Device]) -> None:
+    """Mount what the guest's fstab lists, outer mount points first. Raises TaskFailed."""
     text = tree.read_text(fstab.PATH) if tree.stat(fstab.PATH) is not None else ""
     entries = [entry for entry in fstab.parse_fstab(text) if entry.is_local and entry.target != "/"]
+    if len(entries) > _ENTRIES_LIMIT:
+        raise TaskFailed(f"{fstab.PATH} lists more than {_ENTRIES_LIMIT} file systems")
     for entry in sorted(entries, key=lambda entry: entry.target.rstrip("/").count("/")):
         try:
             _mount_entry(context, tree, devices, entry)
         except (TaskFailed, TreeError) as error:
             reason = f"{entry.target} of the guest's fstab ({entry.source}): {error}"
             if not entry.may_be_missing:
-                tree.close()
                 raise TaskFailed(reason) from None
             context.warn(reason)
-    context.guest = read_guest(tree)
 
 
 def _mount_entry(
@@ -166,6 +177,9 @@ def _mount_entry(
     with tree.open(entry.target, os.O_PATH | os.O_DIRECTORY) as place:
         # The path with the guest's symlinks resolved inside its root.
         target = str(Path(f"/proc/self/fd/{place}").readlink())
+    if target == ROOT:
+        # Paths of later entries would be found in the tree below, and mounted in the one above.
+        raise TaskFailed("it would be mounted over the root")
     _mount(context, device.path, target, entry.subvolume)
 
 

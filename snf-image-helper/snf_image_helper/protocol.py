@@ -226,7 +226,9 @@ def make_event(event: Event, timestamp: float) -> dict[str, Any]:
 
 
 def make_event_line(event: Event, timestamp: float) -> bytes:
-    return json.dumps(make_event(event, timestamp)).encode() + b"\n"
+    """As UTF-8: escapes would make a line of a reason within TEXT_LIMIT exceed EVENT_LIMIT."""
+    text = json.dumps(make_event(event, timestamp), ensure_ascii=False)
+    return text.encode("utf-8", "replace") + b"\n"
 
 
 def parse_event(line: bytes) -> Event:
@@ -265,9 +267,15 @@ def is_hostname(text: str) -> bool:
 
 
 def clean_text(text: str) -> str:
-    """Text from a hostile side as one printable line of bounded length."""
-    printable = "".join(c if c.isprintable() else " " for c in text[: 2 * TEXT_LIMIT])
-    return " ".join(printable.split())[:TEXT_LIMIT]
+    """Text from a hostile side as one printable line of bounded length.
+
+    What is too long loses its middle: a name stands first, the reason last.
+    """
+    if len(text) > 2 * TEXT_LIMIT:
+        text = text[:TEXT_LIMIT] + text[-TEXT_LIMIT:]
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    half = TEXT_LIMIT // 2
+    return line if len(line) <= TEXT_LIMIT else f"{line[: half - 1]}…{line[-half:]}"
 
 
 def _parse_object(line: bytes, limit: int) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import fnmatch
+import itertools
 import os
 import re
 import shlex
@@ -15,6 +16,8 @@ from snf_image_helper.tree import Tree
 PATH = "/etc/ssh/sshd_config"
 DEFAULT_KEYS_FILE = ".ssh/authorized_keys"
 _INCLUDE_DEPTH = 16  # sshd's own
+_INCLUDE_LIMIT = 64
+"""Files in all: they may include each other, and many times."""
 
 
 def find_keys_file(tree: Tree, user: User) -> str:
@@ -37,14 +40,22 @@ def expand_tokens(text: str, user: User) -> str:
     return re.sub("%[huU%]", lambda match: tokens[match[0]], text)
 
 
-def read_options(tree: Tree, path: str, depth: int = 0) -> Iterator[tuple[str, list[str]]]:
+def read_options(tree: Tree, path: str) -> Iterator[tuple[str, list[str]]]:
     """The options that hold for everyone, includes in place: (name in lower case, values).
 
     What follows a Match holds for some only, up to the end of its file. For sshd, the
-    first value of a name counts.
+    first value of a name counts. Raises TaskFailed: too many includes.
     """
+    return _read_options(tree, path, 0, itertools.count(1))
+
+
+def _read_options(
+    tree: Tree, path: str, depth: int, numbers: Iterator[int]
+) -> Iterator[tuple[str, list[str]]]:
     if not tree.is_file(path):
         return
+    if next(numbers) > _INCLUDE_LIMIT:
+        raise TaskFailed(f"{PATH} includes more than {_INCLUDE_LIMIT} files")
     for line in tree.read_text(path).splitlines():
         name, values = _parse_line(line)
         if name == "match":
@@ -52,7 +63,7 @@ def read_options(tree: Tree, path: str, depth: int = 0) -> Iterator[tuple[str, l
         if name == "include" and depth < _INCLUDE_DEPTH:
             for pattern in values:
                 for each in _find_included(tree, os.path.join("/etc/ssh", pattern)):
-                    yield from read_options(tree, each, depth + 1)
+                    yield from _read_options(tree, each, depth + 1, numbers)
         elif name and values:
             yield name, values
 

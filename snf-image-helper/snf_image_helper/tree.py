@@ -38,6 +38,8 @@ class _OpenHow(ctypes.Structure):
 
 
 def _openat2(directory: int, path: str, flags: int, mode: int) -> int:
+    if "\0" in path:
+        raise OSError(errno.EINVAL, "it holds a null byte", path)
     how = _OpenHow(flags | os.O_CLOEXEC, mode, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
     name = os.fsencode(path)
     while True:
@@ -212,6 +214,8 @@ class Tree:
 
 def _parts(path: str) -> list[str]:
     """The components of a guest path; `..` stays, for the kernel to resolve."""
+    if "\0" in path:
+        raise TreeError(f"{path} holds a null byte")
     return [part for part in PurePosixPath("/", path).parts[1:] if part != "."]
 
 

@@ -12,6 +12,7 @@ from snf_image_host.jail import Jail
 from snf_image_host.journal import Journal
 from snf_image_host.settings import Settings
 from snf_image_host.targets import Target
+from snf_image_host.targets.target import telling
 
 
 def find_helper(settings: Settings, jail: Jail) -> HelperVm:
@@ -42,4 +43,5 @@ def customize(
     request = dataclasses.replace(request, time=time.time(), entropy=make_entropy())
     helper.run(request, journal.follow_helper)
     for target in targets:
-        target.flush()
+        with telling(target, "made durable"):
+            target.flush()

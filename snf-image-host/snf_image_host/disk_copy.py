@@ -11,8 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from snf_ganeti.errors import NodeError
-from snf_image_host.targets.target import Target
+from snf_image_host.targets.target import Target, telling
 
 OnProgress = Callable[[int, int], None]
 """Called with position and total, bytes; total is more than 0, position at most total."""
@@ -79,30 +78,22 @@ def copy_runs(
 
     What fails in making the runs is raised as it is; an OSError of the target as NodeError.
     """
-    with _telling(target, "erased"):
+    with telling(target, "erased"):
         blank = target.erase()
     clock = time.monotonic()
     with _ahead(runs) as ready:
         for run in ready:
             if run.data is not None:
-                with _telling(target, f"written at byte {run.start}"):
+                with telling(target, f"written at byte {run.start}"):
                     target.write(run.start, run.data)
             elif not blank:
-                with _telling(target, f"zeroed at byte {run.start}"):
+                with telling(target, f"zeroed at byte {run.start}"):
                     target.zero(run.start, run.length)
             if time.monotonic() - clock >= _PROGRESS_INTERVAL:
                 clock = time.monotonic()
                 on_progress(*measure(run))
-    with _telling(target, "made durable"):
+    with telling(target, "made durable"):
         target.flush()
-
-
-@contextlib.contextmanager
-def _telling(target: Target, what: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise NodeError(f"{target.name} can't be {what}: {error.strerror}") from None
 
 
 @contextlib.contextmanager

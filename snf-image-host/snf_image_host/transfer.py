@@ -15,7 +15,7 @@ from snf_image_host.dump import (
     make_padding,
     make_piece_head,
 )
-from snf_image_host.targets.target import Target
+from snf_image_host.targets.target import Target, telling
 
 
 def measure_dump(target: Target) -> int:
@@ -88,17 +88,17 @@ def restore_dump(stream: BufferedReader, target: Target, least: int) -> None:
     disk can't be written.
     """
     reader = DumpReader(stream)
-    blank = target.erase()
+    with telling(target, "erased"):
+        blank = target.erase()
     # One thread: a stream may stall for good, and who waits for it must be free to end.
     for run in _make_runs(reader, target, least):
-        try:
+        with telling(target, f"written at byte {run.start}"):
             if run.data is not None:
                 target.write(run.start, run.data)
             elif not blank:
                 target.zero(run.start, run.length)
-        except OSError as error:
-            raise NodeError(f"{target.name} can't be written: {error.strerror}") from None
-    target.flush()
+    with telling(target, "made durable"):
+        target.flush()
 
 
 def _make_runs(reader: DumpReader, target: Target, least: int) -> Iterator[Run]:

@@ -199,6 +199,8 @@ def make_disk_commands(index: int, disk: VmDisk) -> list[Command]:
         handed = Command("add-fd", {"fdset-id": index}, (disk.fd,))
         backend = {"driver": driver, "filename": f"/dev/fdset/{index}", "locking": "off"}
     device = {"driver": "scsi-hd", "bus": "scsi.0", "scsi-id": 0, "lun": index, "drive": node}
+    # The guest is told of a full or broken disk; QEMU would stop it, and it would wait in vain.
+    errors = {"rerror": "report", "werror": "report"}
     return [
         handed,
         Command("blockdev-add", {**backend, "node-name": f"{node}-back", **common}),
@@ -206,5 +208,5 @@ def make_disk_commands(index: int, disk: VmDisk) -> list[Command]:
             "blockdev-add",
             {"driver": "raw", "file": f"{node}-back", "node-name": node, **common},
         ),
-        Command("device_add", {**device, "id": f"lun{index}"}),
+        Command("device_add", {**device, **errors, "id": f"lun{index}"}),
     ]

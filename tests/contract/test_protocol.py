@@ -201,3 +201,9 @@ def test_what_wakes_arrives_as_it_was_sent_and_is_told_from_a_request() -> None:
 def test_a_cancel_is_told_from_a_request() -> None:
     assert protocol.is_cancel(protocol.make_cancel_line())
     assert not protocol.is_cancel(b'{"type": "request"}')
+
+
+def test_a_reason_of_the_widest_characters_fits_in_a_line() -> None:
+    reason = protocol.clean_text("\U0001f4a9" * 9000)
+    line = protocol.make_event_line(RunResult("error", reason), 12.5)
+    assert parse_event(line) == RunResult("error", reason)

@@ -5,6 +5,7 @@ Microsoft's specifications of both.
 """
 
 import struct
+import tempfile
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -65,12 +66,15 @@ def _qcow2(head: bytes, more: Mapping[int, bytes] | None = None) -> Make:
     return write_at({0: head, **tables, **(more or {})}, 4 * _CLUSTER)
 
 
-def _copied_by_qemu(kind: str, *options: str) -> Make:
-    """What qemu-img makes; a sound container."""
+def copied_by_qemu(kind: str, *options: str, content: bytes = b"") -> Make:
+    """What qemu-img makes of 4 MiB that begin so; a sound container."""
 
     def make(path: Path) -> None:
-        argv = ["qemu-img", "create", "-q", "-f", kind]
-        process.run([*argv, *(f"-o{option}" for option in options), str(path), "4M"])
+        with tempfile.NamedTemporaryFile() as raw:
+            raw.write(content)
+            raw.truncate(4 * MIB)
+            argv = ["qemu-img", "convert", "-q", "-f", "raw", "-O", kind]
+            process.run([*argv, *(f"-o{option}" for option in options), raw.name, str(path)])
 
     return make
 
@@ -157,13 +161,13 @@ _QCOW2: Sequence[_Row] = (
                 incompatible=4, extensions=make_extension(0x44415441, b"/etc/shadow\0\0\0\0\0")
             )
         ),
-        "data file",
+        "another file",
     ),
     (
         "data-file-unnamed",
         "its data in a file without a name",
         _qcow2(make_qcow2(incompatible=4)),
-        "data file",
+        "another file",
     ),
     ("encrypted", "encrypted with AES", _qcow2(make_qcow2(encryption=1)), "encrypt"),
     ("luks", "encrypted with LUKS", _qcow2(make_qcow2(encryption=2)), "encrypt"),
@@ -192,7 +196,12 @@ _QCOW2: Sequence[_Row] = (
     ),
     ("refcount-order", "refcounts of 2^255 bits", _qcow2(make_qcow2(refcount_order=255)), "."),
     ("snapshots", "four thousand million snapshots", _qcow2(make_qcow2(snapshots=2**32 - 1)), "."),
-    ("header-length", "a header of 4 GiB", _qcow2(make_qcow2(header_length=2**32 - 8)), "header"),
+    (
+        "header-length",
+        "a header of 4 GiB",
+        _qcow2(make_qcow2(header_length=2**32 - 8)),
+        "damaged qcow2 image",
+    ),
     (
         "unknown-bits",
         "features that nobody knows",
@@ -215,7 +224,7 @@ _QCOW2: Sequence[_Row] = (
     ("bomb", "a GiB of compressed clusters that are one", _make_compressed, "disk of"),
     ("cut", "it ends in its header", write(make_qcow2()[:50]), "."),
     ("cut-tables", "it ends before its tables", write(make_qcow2()), "."),
-    ("empty", "a file of no bytes", write(b""), "empty"),
+    ("empty", "a file of no bytes", write(b""), "no qcow2 image|empty"),
     ("raw", "a raw image called qcow2", write_at({510: b"\x55\xaa"}, MIB), "not|no qcow2"),
 )
 
@@ -334,12 +343,12 @@ _VMDK: Sequence[_Row] = (
     (
         "stream-cut",
         "a stream of compressed grains that ends early",
-        _patched(_copied_by_qemu("vmdk", "subformat=streamOptimized"), {}, cut=1024),
+        _patched(copied_by_qemu("vmdk", "subformat=streamOptimized"), {}, cut=1024),
         ".",
     ),
     ("raw", "a raw image called vmdk", write_at({510: b"\x55\xaa"}, MIB), "."),
 )
-_VHD = _copied_by_qemu("vpc", "subformat=dynamic")
+_VHD = copied_by_qemu("vpc", "subformat=dynamic")
 _VHDS: Sequence[_Row] = (
     ("checksum", "a footer of another checksum", _patched(_VHD, {64: b"\xff\xff\xff\xff"}), "."),
     (
@@ -364,7 +373,7 @@ _VHDS: Sequence[_Row] = (
     ),
     ("raw", "a raw image called vhd", write_at({510: b"\x55\xaa"}, MIB), "."),
 )
-_VHDX = _copied_by_qemu("vhdx")
+_VHDX = copied_by_qemu("vhdx")
 _VHDXS: Sequence[_Row] = (
     ("signature", "nothing but a signature", write_at({0: b"vhdxfile"}, MIB), "."),
     (

@@ -93,7 +93,7 @@ _ACCOUNTS: Sequence[_Row] = (
     ),
     (
         "home-long",
-        "a home of 5000 characters",
+        "a home of 5000 characters, and the reason behind it",
         _root(f"0:0::/{'x' * 5000}:/sh"),
         "File name too long",
     ),
@@ -149,7 +149,10 @@ _FILES: Sequence[_Row] = (
     (
         "keys-null",
         "sshd reads the keys from /dev/null",
-        text("etc/ssh/sshd_config", "AuthorizedKeysFile /dev/null/keys\n"),
+        all_of(
+            device("dev/null", stat.S_IFCHR, 1, 3),
+            text("etc/ssh/sshd_config", "AuthorizedKeysFile /dev/null/keys\n"),
+        ),
         "InstallSSHKeys: /dev/null",
     ),
     (
@@ -176,6 +179,7 @@ _FILES: Sequence[_Row] = (
         all_of(
             text("usr/lib/os-release", f"PRETTY_NAME={chr(0x1F4A9) * 4000}\n"),
             missing("usr/sbin/ifup"),
+            missing("usr/lib/systemd/system/systemd-networkd.service"),
         ),
         "no network configuration known",
     ),
@@ -207,7 +211,7 @@ _FSTABS: Sequence[_FstabRow] = (
         "long",
         "a mount point of 5000 letters",
         f"/dev/vda1 /{'x' * 5000} ext4 x 0 0",
-        "name too long",
+        "File name too long",
     ),
 )
 

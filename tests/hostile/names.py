@@ -27,6 +27,7 @@ def _device(kind: int, major: int, minor: int) -> Make:
 
 
 _SOME = write(bytes(MIB))
+_UNFIT = "img_id: it is unprintable or too long"
 _OUT = "can't be opened under|is no name of an image"
 _ODD = "is no regular file|can't be opened under"
 
@@ -61,8 +62,8 @@ _NAMED: Sequence[tuple[str, str, str, str]] = (
     ),
     ("nbd", "a server on the node's network", "nbd://127.0.0.1/x", "images can't come from nbd"),
     ("option", "an option of some command", "--help", _OUT),
-    ("line", "a line end, and an answer behind it", "x\nerror: all is well", _OUT),
-    ("long", "a name of 5000 letters", "x" * 5000, _OUT),
+    ("line", "a line end, and an answer behind it", "x\nerror: all is well", _UNFIT),
+    ("long", "a name of 5000 letters", "x" * 5000, _UNFIT),
     ("shell", "a command", "$(reboot);`reboot`|reboot", _OUT),
 )
 

@@ -1,10 +1,12 @@
 """Real services for the tests of this folder, started once and gone at the end of the run."""
 
+import contextlib
 import os
 from collections.abc import Iterator
 
 import pytest
 
+from hostile.arena import Arena, open_arena
 from testbed import appliance, guests, images, snf_image
 from testbed.bed import Bed, open_bed
 from testbed.ceph import Ceph, start_ceph
@@ -68,6 +70,15 @@ def node(bed: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
         for name, layout in LAYOUTS.items():
             guests.build(layout, node.work / f"images/{name}.raw")
         yield node
+
+
+@pytest.fixture(scope="session")
+def arenas(bed: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Arena]]:
+    """Two machines for hostile images: most of a deployment is one emulated processor."""
+    appliance.build(bed)
+    with contextlib.ExitStack() as stack:
+        folders = [tmp_path_factory.mktemp("arena") for _ in range(2)]
+        yield [stack.enter_context(open_arena(bed, folder.name, folder)) for folder in folders]
 
 
 @pytest.fixture

@@ -175,6 +175,30 @@ def test_a_missing_file_system_is_named_and_nothing_stays_mounted(
         mount(root)
 
 
+def test_nothing_is_mounted_over_the_root(
+    make_loop: LoopMaker, mount: Mount, tmp_path: Path
+) -> None:
+    """The next entry's mount point would be found in one tree and mounted in another's, where
+    it is a way out."""
+    root, cover = make_loop("ext4"), make_loop("ext4")
+    fill_root(root, "/dev/vdb /. ext4 nofail 0 0\n/dev/vda /srv ext4 defaults 0 0\n")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    with mounted(cover) as place:
+        Path(place, "srv").symlink_to(outside)
+    context, warnings = mount(root, cover)
+    assert warnings == ["/. of the guest's fstab (/dev/vdb): it would be mounted over the root"]
+    assert context.mounted == [str(tmp_path / "root"), str(tmp_path / "root/srv")]
+    assert not outside.is_mount()
+
+
+def test_an_fstab_of_too_many_lines_is_refused(make_loop: LoopMaker, mount: Mount) -> None:
+    root = make_loop("ext4")
+    fill_root(root, "LABEL=x /srv ext4 nofail 0 0\n" * 101)
+    with pytest.raises(TaskFailed, match="fstab lists more than 100 file systems"):
+        mount(root)
+
+
 @pytest.mark.parametrize("folder", ["", "@rootfs"])
 def test_a_root_in_a_subvolume(make_loop: LoopMaker, mount: Mount, folder: str) -> None:
     device = make_loop("btrfs")

@@ -3,7 +3,6 @@
 docs/hostile-images.md says what each barrier stops. The attacks are in tests/hostile.
 """
 
-import contextlib
 import queue
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,24 +12,8 @@ import pytest
 from hostile import arena
 from hostile.arena import Arena, Verdict
 from hostile.corpus import BY_NAME
-from testbed import appliance
-from testbed.bed import Bed
-
-AT_ONCE = 2
 
 pytestmark = pytest.mark.usefixtures("root")
-
-
-@pytest.fixture(scope="module")
-def arenas(bed: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Arena]]:
-    appliance.build(bed)
-    with contextlib.ExitStack() as stack:
-        yield [
-            stack.enter_context(
-                arena.open_arena(bed, f"arena{at}", tmp_path_factory.mktemp("arena"))
-            )
-            for at in range(AT_ONCE)
-        ]
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +39,7 @@ def verdicts(
         and item.path == request.path
         and item.originalname == test_hostile_image.__name__
     ]
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with ThreadPoolExecutor(len(arenas)) as pool:
         try:
             yield {name: pool.submit(meet, name) for name in wanted}
         finally:

@@ -13,14 +13,23 @@ def run(context: Context) -> None:
     if context.guest is not None:
         context.guest.tree.close()
         context.guest = None
-    os.sync()
     root = context.mounted[0]
     while context.mounted:
-        unmount(context.mounted[-1])
-        context.mounted.pop()
+        unmount(context.mounted.pop())
     targets = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     if root in targets:
         raise TaskFailed(f"{root} is still mounted")
+    for disk in context.disks:
+        _flush(disk.path)
+
+
+def _flush(path: str) -> None:
+    """What the tools and the last unmounting wrote. Raises OSError: it did not reach the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 TASK = Task("UmountImage", 80, run, excludable=False, actions=("create", "rename"), always=True)

@@ -1,8 +1,10 @@
 """What a disk can do, wherever it is."""
 
+import contextlib
 from collections.abc import Iterator
 from typing import Protocol
 
+from snf_ganeti.errors import NodeError
 from snf_image_host.vm import VmDisk
 
 
@@ -37,3 +39,12 @@ class Target(Protocol):
 
     def read_into(self, start: int, buffer: memoryview) -> int:
         """Fill `buffer` from `start`; fewer bytes only at the disk's end."""
+
+
+@contextlib.contextmanager
+def telling(target: Target, what: str) -> Iterator[None]:
+    """What the disk refuses, as a NodeError: it can't be `what`."""
+    try:
+        yield
+    except OSError as error:
+        raise NodeError(f"{target.name} can't be {what}: {error.strerror}") from None

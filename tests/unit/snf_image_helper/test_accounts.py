@@ -57,3 +57,11 @@ def test_only_the_hash_and_its_day_change() -> None:
 def test_a_user_without_a_line_gets_one(old: str) -> None:
     expected = "ann:!:1::::::\nroot:HASH:20000:0:99999:7:::\n"
     assert set_password(old, "root", "HASH", 20000) == expected
+
+
+@pytest.mark.parametrize("uid", ["", "x", "-1", "4294967295", str(2**64), "9" * 5000, "²"])
+def test_an_id_that_the_kernel_does_not_take_is_none(uid: str) -> None:
+    with pytest.raises(TaskFailed, match="user root has no numeric id"):
+        find_user(f"root:x:{uid}:0::/root:/bin/sh\n", "root")
+    with pytest.raises(TaskFailed, match="group root does not exist"):
+        find_group(f"root:x:{uid}:\n", "root")

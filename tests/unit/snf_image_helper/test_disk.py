@@ -39,6 +39,8 @@ def test_a_disk_that_does_not_come_is_an_error(
 ) -> None:
     monkeypatch.setattr(disk, "_WAIT", 0.05)
     add_disk(tmp_path, 1, "sda")
+    add_disk(tmp_path, 0, "sdb")
+    (tmp_path / "class/block/sdb/queue/logical_block_size").unlink()  # it is half there
     with pytest.raises(DeadlineError, match="finding the instance's 2 disks took longer"):
         find_disks(2, tmp_path)
 

@@ -85,3 +85,10 @@ def test_keys_are_added_once(tmp_path: Path) -> None:
     new = add_keys(old, parse_keys(f"{one}\n\n{two}\r\n{two}\n"))
     assert new == f"{old}\n{two}\n"
     assert add_keys(new, parse_keys(f"{one}\n{two}\n")) == new
+
+
+def test_includes_without_end_are_refused(tmp_path: Path) -> None:
+    bomb = "Include sshd_config.d/*.conf\n" * 100
+    tree = make_tree(tmp_path, {"sshd_config": bomb, "sshd_config.d/10.conf": bomb})
+    with pytest.raises(TaskFailed, match="sshd_config includes more than 64 files"):
+        find_keys_file(tree, ANN)

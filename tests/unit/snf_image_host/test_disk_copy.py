@@ -138,3 +138,15 @@ def test_an_endless_maker_ends_with_the_copy(disk: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(FileTarget, "write", fail)
     with pytest.raises(NodeError, match="No space left"):
         copy(make(), disk)
+
+
+@pytest.mark.parametrize("step", ["erase", "flush"])
+def test_a_disk_that_fails_before_or_behind_the_copy_is_one_line(
+    disk: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def fail(self: FileTarget) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(FileTarget, step, fail)
+    with pytest.raises(NodeError, match=r"disk can't be (erased|made durable): Input/output error"):
+        copy(make_runs(), disk)

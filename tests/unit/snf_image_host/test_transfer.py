@@ -189,7 +189,7 @@ def test_data_behind_the_disks_end_is_refused_and_zeros_are_not(plain: bool) -> 
 def test_a_disk_that_can_not_be_written_is_named() -> None:
     disk = MemoryDisk(b"x" * BLOCK)
     disk.broken = True
-    with pytest.raises(NodeError, match="the disk can't be written: Input/output error"):
+    with pytest.raises(NodeError, match=r"the disk can't be written at byte 0: Input/output error"):
         restore(dump(b"x" * BLOCK), disk)
 
 

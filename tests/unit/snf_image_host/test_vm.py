@@ -95,6 +95,8 @@ def test_a_disk_is_handed_over_and_never_probed(kind: DiskKind, driver: str) -> 
     assert backend.arguments["filename"] == "/dev/fdset/2"
     assert raw.arguments["driver"] == "raw"
     assert device.arguments["lun"] == 2
+    # Told of an error, the guest can say so; QEMU's own way is to stop it.
+    assert (device.arguments["rerror"], device.arguments["werror"]) == ("report", "report")
 
 
 def test_a_server_of_a_disk_is_a_socket_that_is_handed_over() -> None:

@@ -1,0 +1,160 @@
+"""Death at any moment, full disks, broken disks: the same again works, nothing is left.
+
+SNF_SOAK=1 kills a hundred times. What is left on a disk is judged by e2fsck. Needs root.
+"""
+
+import base64
+import contextlib
+import json
+import os
+import random
+import re
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from subprocess import Popen, TimeoutExpired
+
+import pytest
+
+from testbed import snf_image
+from testbed.deadline import wait_for
+from testbed.failing_disk import open_failing_disk
+from testbed.partitioning import MIB
+from testbed.snf_image import ANY_STATUS, SCRIPTS, WORK, Node
+
+ROUNDS = 100 if os.environ.get("SNF_SOAK") else 20
+SEED = int(os.environ.get("SNF_FUZZ_SEED") or random.randrange(10**9))
+SIZE = 64
+IMAGE = "mbr-primary"
+SMALL = "/srv/small"
+SECONDS = 120
+
+pytestmark = pytest.mark.usefixtures("root", "nothing_is_left")
+
+
+def make_environment(disk: Path) -> dict[str, str]:
+    parameters = {"img_id": f"{IMAGE}.raw", "img_format": "diskdump", "img_passwd": "x"}
+    return snf_image.make_script_environment("web", [f"{WORK}/{disk.name}"], parameters)
+
+
+def create(node: Node, disk: Path) -> None:
+    """A whole run of `create`, and what it leaves on the disk is sound."""
+    done = node.run_script("create", make_environment(disk))
+    assert done.status == 0, done.stderr
+    snf_image.check(disk, 1)
+
+
+def find_inner(child: Popen[bytes]) -> int:
+    """The process that nsenter started, by its id out here; 0 when there is none yet."""
+    path = Path(f"/proc/{child.pid}/task/{child.pid}/children")
+    return int(next(iter(path.read_text().split()), 0))
+
+
+def kill_after(node: Node, disk: Path, seconds: float) -> None:
+    """Start `create` and kill it when the time has come, wherever it is then."""
+    log = node.work / "killed.log"
+    argv = (f"{SCRIPTS}/create",)
+    with node.machine.spawn(*argv, output=log, env=make_environment(disk)) as child:
+        inner = wait_for("the start of create", lambda: find_inner(child), SECONDS)
+        with contextlib.suppress(TimeoutExpired):
+            child.wait(seconds)
+        if child.poll() is None:
+            os.kill(inner, signal.SIGKILL)
+            child.wait(SECONDS)
+
+
+def test_create_is_killed_at_any_moment_and_then_works(
+    node: Node, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with capsys.disabled():
+        print(f"\nSNF_FUZZ_SEED={SEED}", flush=True)
+    chance, disk = random.Random(SEED), node.make_disk("killed", SIZE)
+    begun = time.monotonic()
+    create(node, disk)
+    whole = time.monotonic() - begun
+    before = node.list_leftovers()
+    for at in range(1, ROUNDS + 1):
+        kill_after(node, disk, chance.uniform(0, whole))
+        wait_for("an end without traces", lambda: node.list_leftovers() <= before, SECONDS)
+        if at % 10 == 0:
+            create(node, disk)
+
+
+@pytest.fixture
+def small(node: Node) -> Iterator[str]:
+    """A mount point for a small file system; it is unmounted at the end."""
+    node.machine.run("mkdir", SMALL)
+    yield SMALL
+    node.machine.run("umount", "--quiet", SMALL, ok=ANY_STATUS)
+    node.machine.run("rmdir", SMALL)
+
+
+def mount_small(node: Node, kib: int) -> None:
+    node.machine.run("mount", "-t", "tmpfs", f"-osize={kib}k", "small", SMALL)
+    node.machine.run("truncate", f"--size={SIZE}M", f"{SMALL}/disk")
+
+
+def deploy_to(node: Node, path: str, *options: str) -> str:
+    """The one line with which a deployment to a disk that can't take it ends."""
+    done = node.machine.run(
+        *("snf-image", "deploy", f"--image={IMAGE}.raw", "--format=diskdump"),
+        *(f"--disk={path}", "--hostname=web", *options),
+        timeout=2 * SECONDS,
+        ok=ANY_STATUS,
+    )
+    lines = done.stderr.strip().splitlines()
+    errors = [line for line in lines if line.startswith("error: ")]
+    assert done.status in (2, 4) and errors == lines[-1:], done.stderr
+    assert "internal error" not in errors[0]
+    return errors[0]
+
+
+def test_a_full_file_system_under_the_disk_is_one_line(node: Node, small: str) -> None:
+    mount_small(node, 256)
+    line = deploy_to(node, f"{small}/disk")
+    assert line.startswith(f"error: {small}/disk can't be written at byte ")
+    assert line.endswith("No space left on device")
+
+
+def test_a_file_system_that_fills_up_under_the_helper_is_one_line(node: Node, small: str) -> None:
+    """What the guest wrote and no disk took must not count as done."""
+    image = node.work / f"images/{IMAGE}.raw"
+    mount_small(node, image.stat().st_blocks // 2 + 64)
+    contents = base64.b64encode(random.Random(SEED).randbytes(2 * MIB)).decode()
+    personality = json.dumps([{"path": "/srv/large", "contents": contents}])
+    params = node.work / "large.json"
+    params.write_text(json.dumps({"img_personality": personality}))
+    line = deploy_to(node, f"{small}/disk", f"--params={WORK}/{params.name}")
+    assert re.match("error: [A-Z]\\w+: .*(did not reach the disk|error|space)", line), line
+
+
+@pytest.mark.parametrize("sound", [1, 36], ids=["copy", "helper"])
+def test_a_disk_that_fails_is_one_line(node: Node, sound: int) -> None:
+    with open_failing_disk(SIZE * MIB, sound * MIB) as device:
+        number = os.minor(device.stat().st_rdev)
+        node.machine.run("mknod", str(device), "b", "7", str(number))
+        try:
+            line = deploy_to(node, str(device))
+        finally:
+            node.machine.run("rm", str(device))
+    assert "Input/output error" in line
+
+
+def test_the_helper_is_killed_and_the_same_again_works(node: Node) -> None:
+    disk, chance = node.make_disk("helper-killed", SIZE), random.Random(SEED)
+    log = node.work / "helper.log"
+    for _ in range(ROUNDS // 10):
+        argv = (f"{SCRIPTS}/create",)
+        with node.machine.spawn(*argv, output=log, env=make_environment(disk)) as child:
+            pid = wait_for("the helper VM", lambda: find_qemu(node), SECONDS)
+            with contextlib.suppress(TimeoutExpired):
+                child.wait(chance.uniform(0, 3))
+            node.machine.run("kill", "-KILL", pid, ok=(0, 1))
+            assert child.wait(SECONDS) in (0, 4), log.read_text()
+    create(node, disk)
+
+
+def find_qemu(node: Node) -> str:
+    found = node.machine.run("pgrep", "--newest", "--exact", "qemu-system-x86", ok=(0, 1))
+    return found.text.strip()
