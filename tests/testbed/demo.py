@@ -3,16 +3,20 @@
     python3 -m testbed.demo up      leaves the cluster running, under the name `demo`
     python3 -m testbed.demo down
 
-Each stage is timed. What is shown of the instance is what the instance itself says, over SSH.
+Each stage is timed. What is shown of the instance is what the instance itself says, over SSH;
+of Ganeti's job, the events as snf-ganeti-eventd tells them; of the console, a picture of its
+page, which Chromium makes.
 """
 
 import argparse
 import contextlib
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from snf_ganeti import process
 from snf_ganeti.errors import InputError, run_main
 from testbed import appliance, images
 from testbed.bed import Bed, close_bed, open_bed
@@ -26,12 +30,15 @@ from testbed.deployed import (
     make_settings,
     write_settings,
 )
+from testbed.events import open_tail
 from testbed.ganeti import Cluster, create_cluster
 from testbed.machine import Bind
 from testbed.roots import BUILD
+from testbed.shown_console import start_console
 from testbed.ssh import log_in
 
 NAME = "demo"
+SCREENSHOT = BUILD / "demo-console.png"
 INSTANCE = "web.bed.test"
 ADDRESS = "10.78.0.51"
 IMAGE = images.RECIPES["bookworm-mbr-ext4"]
@@ -83,12 +90,16 @@ def up() -> None:
             cluster = create_cluster(bed)
             write_settings(cluster.node, make_settings())
         instance = make_instance(bed, image)
-        with stages.timed("gnt-instance add"):
-            print(cluster.add_instance(INSTANCE, *instance.make_options()))
+        with stages.timed("gnt-instance add, and its events as they come"):
+            add_instance(cluster, instance)
         with stages.timed("boot, until a login by SSH"):
             show_instance(bed, instance)
+        with stages.timed("open the console"):
+            console = start_console(cluster)
+            print(f"  its page: {console.save_screenshot(INSTANCE, SCREENSHOT)}")
+            url = console.make_url(INSTANCE)
     print(f"\n── How long each stage took\n{stages.make_table()}")
-    print(f"\n── What to do next\n{make_hints(cluster, instance)}")
+    print(f"\n── What to do next\n{make_hints(cluster, instance, url)}")
 
 
 def find_debs() -> list[Path]:
@@ -111,6 +122,14 @@ def make_instance(bed: Bed, image: Path) -> Deployed:
     )
 
 
+def add_instance(cluster: Cluster, instance: Deployed) -> None:
+    """Have Ganeti deploy it, while the events of the job are shown."""
+    events = cluster.bed.folder / "events"
+    show = ["tail", "--follow", "--lines=+1", str(events)]
+    with open_tail(cluster.node, events), process.spawn(show, stdout=sys.stdout.fileno()):
+        print(cluster.add_instance(instance.name, *instance.make_options()))
+
+
 def show_instance(bed: Bed, instance: Deployed) -> None:
     """Log in and show what the instance says of itself."""
     with log_in(bed.wire, instance.host, _BOOT_SECONDS) as login:
@@ -119,7 +138,7 @@ def show_instance(bed: Bed, instance: Deployed) -> None:
             print(f"  {what:<10} " + "\n             ".join(lines))
 
 
-def make_hints(cluster: Cluster, instance: Deployed) -> str:
+def make_hints(cluster: Cluster, instance: Deployed, url: str) -> str:
     """Commands for people, each to be typed as it is."""
     bed = cluster.bed
     ssh = f"ssh -i {instance.key} -o UserKnownHostsFile=/dev/null root@{instance.address}"
@@ -129,6 +148,8 @@ def make_hints(cluster: Cluster, instance: Deployed) -> str:
             f"  {cluster.node.make_shell_command()}",
             f"a shell in the instance (its password on the console is: {PASSWORD}):",
             f"  sudo nsenter --target={bed.wire.machine.pid} --net -- {ssh}",
+            "the instance's screen in a browser of this machine, once, within a day:",
+            f"  {url}",
             "the end of it all:",
             "  sudo make demo-down",
         )
