@@ -1,19 +1,15 @@
-"""Holes of files: found, made, and whole ranges shared between files."""
+"""Holes of files: found and made."""
 
 import ctypes
 import errno
-import fcntl
 import os
-import struct
 from collections.abc import Iterator
 
 _KEEP_SIZE, _PUNCH_HOLE = 1, 2
-_FICLONERANGE = 0x4020940D
 _UNABLE = (
-    *(errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENOTTY, errno.ENODEV),
-    *(errno.EXDEV, errno.ETXTBSY, errno.EPERM),
+    *(errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENOTTY, errno.ENODEV, errno.EPERM),
 )
-"""What the kernel says when a file system, device or pair of files can't."""
+"""What the kernel says when a file system or device can't."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
@@ -46,15 +42,3 @@ def punch_hole(descriptor: int, start: int, length: int) -> bool:
     if number not in _UNABLE:
         raise OSError(number, os.strerror(number))
     return False
-
-
-def share_range(source: int, target: int, start: int, length: int, target_start: int) -> bool:
-    """Let a range of the target be the source's blocks (reflink); False where that can't be."""
-    request = struct.pack("qQQQ", source, start, length, target_start)
-    try:
-        fcntl.ioctl(target, _FICLONERANGE, request)
-    except OSError as error:
-        if error.errno not in _UNABLE:
-            raise
-        return False
-    return True

@@ -9,8 +9,8 @@ import pytest
 
 from snf_image_helper.accounts import is_hash
 from snf_image_helper.task import FALSE_WORDS, TRUE_WORDS
-from snf_image_host import environ, properties
-from snf_image_host.parameters import TABLE, OsParameter, Parameters, parse_parameters
+from snf_image_host import environ, formats, properties
+from snf_image_host.parameters import FORMATS, TABLE, OsParameter, Parameters, parse_parameters
 
 ROOT = Path(__file__).parents[2]
 DEFINITION = ROOT / "snf-image-host/os"
@@ -102,6 +102,10 @@ def test_the_users_page_has_every_property() -> None:
     kinds = {True: "yes or no", False: "text"}
     expected = [[f"`{each.name}`", each.help, kinds[each.flag]] for each in properties.KNOWN]
     assert read_table("Image properties") == expected
+
+
+def test_what_verify_takes_as_a_format_is_one() -> None:
+    assert set(FORMATS) == set(formats.FORMATS)
 
 
 def test_host_and_helper_agree_on_yes_and_no() -> None:

@@ -230,7 +230,7 @@ def _judge_success(attack: Attack, verdict: Verdict) -> Iterator[str]:
 
 def _judge_failure(attack: Attack, outcome: snf_image.Outcome) -> Iterator[str]:
     line = outcome.last_line
-    reason = attack.reason if attack.format in FORMATS else "is not supported"
+    reason = attack.reason if attack.format in FORMATS else "does not support that format"
     errors = [each for each in outcome.log.splitlines() if each.startswith("error: ")]
     if errors != [line]:
         yield f"there are {len(errors)} lines of errors, or others behind them"

@@ -45,7 +45,7 @@ def test_what_is_needed_is_enough() -> None:
     ("name", "text", "value"),
     [
         ("img_id", "https://example.org/a.img?x=1&y", "https://example.org/a.img?x=1&y"),
-        ("img_format", "vhdx", "vhdx"),
+        ("img_format", "qcow2", "qcow2"),
         ("img_passwd", "pass: wörd'\"$", "pass: wörd'\"$"),
         ("img_passwd_hash", "!", "!"),
         ("img_passwd_hash", "*", "*"),
