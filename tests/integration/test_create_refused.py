@@ -54,7 +54,7 @@ CASES = (
     Case("truncated download", {"img_id": "{url}/truncated"}, "truncated"),
     Case("unknown format", {"img_format": "tarball"}, "img_format"),
     Case("backing file", {"img_id": "{backing}", "img_format": "qcow2"}, "backing file"),
-    Case("data file", {"img_id": "{data}", "img_format": "qcow2"}, "data file"),
+    Case("data file", {"img_id": "{data}", "img_format": "qcow2"}, "data in another file"),
     Case("larger than the disk", {}, "make the disk at least 33 MiB large", size="32M"),
     Case("no partition table", {"img_id": "{empty}"}, "partition"),
     Case("corrupt file system", {"img_id": "{corrupt-ext4}"}, "Filesystem"),
