@@ -112,7 +112,8 @@ class Keeper:
         """Put the loop device on the file, and tell whoever waits for it."""
         device, self._hold = loop.attach(self.folder.disk)
         self.folder.device.symlink_to(device)
-        print(device, flush=True)
+        with contextlib.suppress(BrokenPipeError):  # killed; the next run finds the device itself
+            print(device, flush=True)
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, sys.stdout.fileno())
         os.close(null)
