@@ -59,7 +59,8 @@ def kill_marked(folder: Path) -> None:
         for each in marked:
             with _open_process(each.pid) as descriptor:
                 if descriptor is not None and each in find_marked(folder):
-                    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+                    with contextlib.suppress(ProcessLookupError):  # it ended by itself
+                        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
                     if not select.select([descriptor], [], [], _KILL_SECONDS)[0]:
                         raise DeadlineError(f"the end of process {each.pid}", _KILL_SECONDS)
 
