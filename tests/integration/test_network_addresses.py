@@ -173,7 +173,9 @@ def test_stateful_guest_gets_its_address_by_dhcpv6(
         *("-lf", str(tmp_path / "leases"), "-pf", str(tmp_path / "pid"), "eth0"),
         timeout=SECONDS,
     )
-    os.kill(int((tmp_path / "pid").read_text()), 15)
+    pid = tmp_path / "pid"  # the half of dhclient that stays writes it, when it comes to it
+    wait_for("dhclient's id", lambda: pid.exists() and pid.read_text().strip(), SECONDS)
+    os.kill(int(pid.read_text()), 15)
     lines = dict(line.partition("=")[::2] for line in said.read_text().splitlines())
     assert lines["new_ip6_address"] == "2001:db8:2:0:a800:ff:fe00:11"
     assert lines["new_dhcp6_name_servers"] == "2001:db8:ff::53"
