@@ -183,6 +183,7 @@ def served(node: Node, disk: Path) -> Iterator[str]:
             BEGIN_SECONDS,
         )
         yield f"nbd+unix:///?socket={socket}"
+    node.machine.run("rm", "--force", socket)  # a server that was killed leaves it
 
 
 def make_uri_environment(uri: str, size: int, direction: str) -> dict[str, str]:
