@@ -106,13 +106,13 @@ def ask_dhcp(guest: Station, folder: Path) -> dict[str, str]:
     return {name: value for name, _, value in lines}
 
 
-def find_addresses(guest: Station) -> set[str]:
-    """Global IPv6 addresses in use."""
+def find_addresses(guest: Station, scope: str = "global") -> set[str]:
+    """IPv6 addresses of a scope that are in use."""
     shown = json.loads(guest.run("ip", "-json", "-6", "address", "show", "dev", "eth0").text)
     return {
         each["local"]
         for each in shown[0]["addr_info"]
-        if each["scope"] == "global" and not each.get("tentative")
+        if each["scope"] == scope and not each.get("tentative")
     }
 
 
@@ -168,6 +168,7 @@ def test_stateful_guest_gets_its_address_by_dhcpv6(
     for name in ("conf", "leases"):
         (tmp_path / name).touch()
     guest = guests["stateful"]
+    wait_for("an address to ask from", lambda: find_addresses(guest, "link"), SECONDS)
     guest.run(
         *("dhclient", "-6", "-1", "-D", "LL", "-sf", str(script), "-cf", str(tmp_path / "conf")),
         *("-lf", str(tmp_path / "leases"), "-pf", str(tmp_path / "pid"), "eth0"),
