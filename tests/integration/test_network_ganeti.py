@@ -1,193 +1,270 @@
-"""A Ganeti cluster runs the NIC scripts: an instance's firewall follows its tags and its life.
+"""Two booted instances on a Ganeti cluster of two nodes: who reaches whom, and what is left.
 
-The guest is the boot ROM of its own network card: it asks for an address, begins a download
-that never ends, and answers pings. What reaches it is what leaves the node on its tap.
+The guests themselves tell what they reach. A deadline here is what is promised to operators,
+counted from the end of the command, or from the kill.
 """
 
 import contextlib
-import fcntl
 import json
+import os
+import select
 import socket
-import struct
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
+from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6NDOptDstLLAddr, IPv6
+from scapy.layers.l2 import ARP, Ether
 
+from testbed.bed import open_bed
 from testbed.deadline import wait_for
 from testbed.ganeti import Cluster
-from testbed.namespaces import call_in_network
-from testbed.wire import ADDRESS, BRIDGE
+from testbed.guest_networks import (
+    STATE,
+    Guest,
+    find_nodes,
+    list_traces,
+    open_site,
+    read_mac,
+    read_neighbours,
+)
+from testbed.machine import Machine
+from testbed.namespaces import call_in_network, connect
+from testbed.roots import BUILD
+from testbed.wire import BRIDGE
 
-INSTANCE = "firewalled"
-GUEST = "10.78.0.52"
-MAC = "aa:00:00:99:00:52"
+PROFILE_SECONDS = 10.0
+TEARDOWN_SECONDS = 5.0
 SECONDS = 120.0
-TAG = "synnefo:network:0:"
-STATE = "/run/snf-ganeti-hooks/nics"
-OS = {
-    "ganeti_api_version": "20\n",
-    "parameters.list": "",
-    **dict.fromkeys(("create", "import", "export", "rename", "verify"), "#!/bin/sh\nexit 0\n"),
+LET_IN = {
+    "unprotected": {"ICMP", "22", "80"},
+    "limited": {"ICMP", "22"},
+    "protected": {"ICMP"},
 }
 
 
 @dataclass(frozen=True)
-class Guest:
+class Site:
     cluster: Cluster
-
-    @property
-    def tap(self) -> str:
-        path = f"/run/ganeti/kvm-hypervisor/nic/{INSTANCE}/0"
-        return self.cluster.node.read(path).decode().strip()
-
-    def pings(self) -> bool:
-        argv = ("ping", "-c", "1", "-W", "1", GUEST)
-        return self.cluster.bed.wire.machine.run(*argv, ok=(0, 1)).status == 0
-
-    def lets_in(self) -> bool:
-        """Does a datagram leave the tap towards the guest? A ping after it is answered."""
-        wire, mark = self.cluster.bed.wire.machine, b"datagram for the guest"
-        with (
-            call_in_network(self.cluster.node.pid, lambda: open_sniffer(self.tap)) as sniffer,
-            call_in_network(wire.pid, lambda: socket.socket(type=socket.SOCK_DGRAM)) as sender,
-        ):
-            sender.sendto(mark, (GUEST, 5000))
-            wait_for("an answer to a ping", self.pings, SECONDS)
-            return any(mark in frame for frame in read_all(sniffer))
-
-    def wait_until_it(self, *, lets_in: bool) -> None:
-        wait_for(f"lets in: {lets_in}", lambda: self.lets_in() == lets_in, SECONDS)
-
-
-def open_sniffer(interface: str) -> socket.socket:
-    sniffer = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
-    sniffer.bind((interface, 3))
-    sniffer.setblocking(False)
-    return sniffer
-
-
-def read_all(sniffer: socket.socket) -> list[bytes]:
-    frames = []
-    with contextlib.suppress(BlockingIOError):
-        while True:
-            frames.append(sniffer.recv(65536))
-    return frames
+    one: Guest
+    two: Guest
 
 
 @pytest.fixture(scope="module")
-def server(cluster: Cluster) -> Iterator[socket.socket]:
-    """A server on the wire from which the guest begins to download."""
-    with cluster.bed.wire.listen() as listening:
-        listening.settimeout(SECONDS)
-        yield listening
+def site(root: None) -> Iterator[Site]:
+    debs = sorted((BUILD / "deb").glob("*.deb"))
+    with open_bed(f"network-{os.getpid()}", debs=debs) as bed, open_site(bed) as cluster:
+        one, two = Guest(cluster, "one", 7), Guest(cluster, "two", 8)
+        for guest in (one, two):
+            guest.add(cluster.node)
+        cluster.run("gnt-instance", "start", "--force-multiple", one.name, two.name)
+        yield Site(cluster, one, two)
 
 
-@pytest.fixture(scope="module")
-def guest(cluster: Cluster, server: socket.socket) -> Iterator[Guest]:
-    node, wire = cluster.node, cluster.bed.wire
-    for name, content in OS.items():
-        node.write(f"/usr/share/ganeti/os/rom/{name}", content, mode=0o755)
-    url = f"http://{ADDRESS}:{server.getsockname()[1]}/never"
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(
-            node.spawn("/usr/sbin/snf-network", "serve", output=node.folder / "snf-network.log")
-        )
-        stack.enter_context(
-            wire.machine.spawn(*make_dnsmasq_argv(url), output=Path(wire.machine.folder, "rom.log"))
-        )
-        cluster.add_instance(
-            INSTANCE,
-            *("--os-type=rom", "--disk-template=diskless", "--no-start"),
-            f"--net=0:ip={GUEST},network=testnet,mac={MAC}",
-            "--hypervisor-parameters=kvm:boot_order=network",
-        )
-        stack.callback(cluster.remove_instance, INSTANCE)
-        cluster.run("gnt-instance", "start", INSTANCE)
-        yield Guest(cluster)
+def make_tag(profile: str, ident: str = "0") -> str:
+    return f"synnefo:network:{ident}:{profile}"
 
 
-def make_dnsmasq_argv(url: str) -> list[str]:
-    return [
-        *("dnsmasq", "--conf-file=/dev/null", "--keep-in-foreground", "--log-facility=-"),
-        *("--user=root", "--port=0", f"--interface={BRIDGE}", "--bind-dynamic"),
-        *("--dhcp-range=10.78.0.0,static", f"--dhcp-host={MAC},{GUEST}", f"--dhcp-boot={url}"),
-        *("--dhcp-leasefile=/run/rom.leases", "--pid-file=/run/rom.pid"),
+def expect(public: str, private: str) -> set[str]:
+    """What of a guest is reached, with these profiles of its NICs."""
+    profiles = {"public4": public, "public6": public, "private4": private, "private6": private}
+    return {f"{name} {what}" for name, profile in profiles.items() for what in LET_IN[profile]}
+
+
+def check_reach(sender: Guest, receiver: Guest, expected: set[str]) -> None:
+    """Nothing else passes, ever; what should may take a router's advertisement to come."""
+    seen: set[str] = set()
+
+    def reaches() -> bool:
+        seen.clear()
+        seen.update(sender.reach(receiver))
+        assert seen <= expected
+        return seen == expected
+
+    wait_for(
+        f"what {sender.name} reaches of {receiver.name}",
+        reaches,
+        SECONDS,
+        explain=lambda: f"it does not reach {expected - seen}",
+    )
+
+
+def is_open(cluster: Cluster, address: str, port: int = 80) -> bool:
+    """Does the guest answer a connection from outside?"""
+    with contextlib.suppress(OSError):
+        connect(cluster.bed.wire.machine.pid, (address, port), 0.5).close()
+        return True
+    return False
+
+
+def wait_for_profile(guest: Guest, *, opens: bool) -> None:
+    """Within what is promised after a change of tags."""
+    wait_for(
+        f"{guest.name} open: {opens}",
+        lambda: all(
+            is_open(guest.cluster, guest.addresses[name]) == opens
+            for name in ("public4", "public6")
+        ),
+        PROFILE_SECONDS,
+    )
+
+
+def wait_until_gone(node: Machine, guest: Guest, seconds: float = TEARDOWN_SECONDS) -> None:
+    wait_for(
+        f"the end of {guest.name}'s traces on {node.hostname}",
+        lambda: not list_traces(node, guest),
+        seconds,
+        explain=lambda: "\n".join(list_traces(node, guest)),
+    )
+
+
+def test_guests_reach_each_other_until_their_tags_say_otherwise(site: Site) -> None:
+    one, two = site.one, site.two
+    everything = expect("unprotected", "unprotected")
+    check_reach(two, one, everything)
+    check_reach(one, two, everything)
+
+    pid = site.cluster.bed.wire.machine.pid
+    with connect(pid, (one.addresses["public4"], 80), SECONDS) as held:
+        one.tag("add-tags", make_tag("protected", "0"), make_tag("protected", "1"))
+        wait_for_profile(one, opens=False)
+        two.tag("add-tags", make_tag("limited", "0"))
+        wait_for_profile(two, opens=False)
+        check_reach(two, one, expect("protected", "protected"))
+        check_reach(one, two, expect("limited", "unprotected"))
+        held.sendall(b"GET /eth0 HTTP/1.0\r\n\r\n")
+        assert one.macs[0].encode() in read_whole(held)  # it was open before the change
+
+
+def read_whole(connection: socket.socket) -> bytes:
+    data = b""
+    while received := connection.recv(65536):
+        data += received
+    return data
+
+
+def test_guest_that_migrates_takes_its_rules_along(site: Site) -> None:
+    cluster, one, two = site.cluster, site.one, site.two
+    source, target = find_nodes(cluster)
+    assert two.find_node() == source
+    assert is_open(cluster, two.addresses["public4"], 22)
+    assert read_neighbours(cluster.bed.wire.machine)[two.addresses["public4"]] == read_mac(source)
+
+    with sniff(cluster) as sniffer:
+        cluster.run("gnt-instance", "migrate", "--force", "-n", target.hostname, two.name)
+        ended = time.monotonic()
+        assert_announced(sniffer, two, read_mac(target))
+    wait_until_gone(source, two, ended + TEARDOWN_SECONDS - time.monotonic())
+    known = read_neighbours(cluster.bed.wire.machine)
+    assert known[two.addresses["public4"]] == read_mac(target)
+    assert two.find_node() == target
+    check_reach(one, two, expect("limited", "unprotected"))
+    check_reach(two, one, expect("protected", "protected"))
+
+
+@contextlib.contextmanager
+def sniff(cluster: Cluster) -> Iterator[socket.socket]:
+    """All frames that the router gets."""
+
+    def make() -> socket.socket:
+        packets = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+        packets.bind((BRIDGE, 3))
+        return packets
+
+    with call_in_network(cluster.bed.wire.machine.pid, make) as packets:
+        yield packets
+
+
+def assert_announced(sniffer: socket.socket, guest: Guest, mac: str) -> None:
+    """A gratuitous ARP request and reply (RFC 5944, 4.6), and an unsolicited neighbour
+    advertisement that overrides (RFC 4861, 7.2.6), all from the node's own MAC."""
+    wanted = {"request", "reply", "advertisement"}
+    deadline = time.monotonic() + SECONDS
+    while wanted:
+        assert select.select([sniffer], [], [], deadline - time.monotonic())[0], f"no {wanted}"
+        wanted.discard(parse_announcement(Ether(sniffer.recv(65536)), guest, mac))
+
+
+def parse_announcement(frame: Ether, guest: Guest, mac: str) -> str:
+    if frame.src != mac:
+        return ""
+    if ARP in frame and frame[ARP].psrc == frame[ARP].pdst == guest.addresses["public4"]:
+        assert (frame.dst, frame[ARP].hwsrc) == ("ff:ff:ff:ff:ff:ff", mac)
+        return {1: "request", 2: "reply"}[frame[ARP].op]
+    if ICMPv6ND_NA in frame and frame[ICMPv6ND_NA].tgt == guest.addresses["public6"]:
+        found = frame[ICMPv6ND_NA]
+        if found.S:
+            return ""
+        assert (frame[IPv6].dst, frame[IPv6].hlim, found.O) == ("ff02::1", 255, 1)
+        assert frame[ICMPv6NDOptDstLLAddr].lladdr == mac
+        return "advertisement"
+    return ""
+
+
+def test_tags_reach_the_node_that_is_not_the_master(site: Site) -> None:
+    cluster, one, two = site.cluster, site.one, site.two
+    assert two.find_node() != cluster.node
+    two.tag("remove-tags", make_tag("limited"))
+    wait_for_profile(two, opens=True)
+    two.tag("add-tags", make_tag("protected"))
+    wait_for_profile(two, opens=False)
+    check_reach(one, two, expect("protected", "unprotected"))
+
+
+def test_killed_guest_leaves_nothing_and_comes_back_as_it_was(site: Site) -> None:
+    cluster, one, two = site.cluster, site.one, site.two
+    node = two.find_node()
+    assert list_traces(node, two)
+    pid = two.find_pid(node)
+    node.run("kill", "-9", str(pid))
+    wait_until_gone(node, two)
+
+    with sniff(cluster) as sniffer:
+        cluster.run("gnt-instance", "start", two.name)
+        assert_announced(sniffer, two, read_mac(node))
+    check_reach(one, two, expect("protected", "unprotected"))
+
+
+def test_guest_that_restarts_is_as_it_was(site: Site) -> None:
+    one, two = site.one, site.two
+    site.cluster.run("gnt-instance", "reboot", "--type=hard", "--shutdown-timeout=0", one.name)
+    check_reach(two, one, expect("protected", "protected"))
+
+
+def test_guest_that_fails_over_is_as_it_was(site: Site) -> None:
+    cluster, one, two = site.cluster, site.one, site.two
+    source, target = reversed(find_nodes(cluster))
+    assert two.find_node() == source
+    cluster.run(
+        *("gnt-instance", "failover", "--force", "--shutdown-timeout=1"),
+        *("-n", target.hostname, two.name),
+    )
+    wait_until_gone(source, two)
+    assert two.find_node() == target
+    check_reach(one, two, expect("protected", "unprotected"))
+
+
+def test_lost_state_comes_back_from_ganetis_files(site: Site) -> None:
+    node = site.cluster.node
+    shown = read_rows(node)
+    assert [(row["instance"], row["profile"]) for row in shown] == [
+        *(("one", "protected"), ("one", "protected"), ("two", "protected"), ("two", "unprotected")),
     ]
-
-
-def accept(server: socket.socket) -> socket.socket:
-    """The guest's download, after its request has come."""
-    download, (who, _) = server.accept()
-    assert who == GUEST
-    download.settimeout(SECONDS)
-    assert b"GET /never" in download.recv(4096)
-    return download
-
-
-def test_profile_follows_tags_and_survives_restarts(
-    guest: Guest, cluster: Cluster, server: socket.socket
-) -> None:
-    with accept(server) as download:
-        guest.wait_until_it(lets_in=True)
-        cluster.run("gnt-instance", "add-tags", INSTANCE, f"{TAG}protected")
-        guest.wait_until_it(lets_in=False)
-        assert_goes_on(download)
-        cluster.run("gnt-instance", "add-tags", INSTANCE, f"{TAG}unprotected")
-        assert not guest.lets_in()  # two profiles are protected
-        cluster.run("gnt-instance", "remove-tags", INSTANCE, f"{TAG}protected")
-        guest.wait_until_it(lets_in=True)
-        cluster.run("gnt-instance", "remove-tags", INSTANCE, f"{TAG}unprotected")
-        cluster.run("gnt-instance", "add-tags", INSTANCE, f"{TAG}protected")
-        guest.wait_until_it(lets_in=False)
-        assert_goes_on(download)
-
-    cluster.run("gnt-instance", "reboot", "--type=hard", "--shutdown-timeout=0", INSTANCE)
-    with accept(server):
-        assert not guest.lets_in()
-
-
-def assert_goes_on(download: socket.socket) -> None:
-    """What is sent on an established connection is acknowledged by the guest."""
-    download.sendall(b"HTTP/1.1 200 OK\r\nX-Padding: ")
-    wait_for("an acknowledgement", lambda: count_unacknowledged(download) == 0, SECONDS)
-
-
-def count_unacknowledged(connection: socket.socket) -> int:
-    answer = fcntl.ioctl(connection, 0x5411, b"\0" * 4)  # SIOCOUTQ
-    (count,) = struct.unpack("i", answer)
-    return int(count)
-
-
-def test_killed_instance_leaves_nothing(guest: Guest, cluster: Cluster) -> None:
-    node, tap = cluster.node, guest.tap
-    before = node.run("nft", "list", "ruleset").text
-    assert f"guard-{tap}" in before
-    assert node.run("ls", STATE).text.split() == [f"{tap}.json"]
-    node.run("sh", "-c", f"kill -9 $(cat /run/ganeti/kvm-hypervisor/pid/{INSTANCE})")
-
-    def is_clean() -> bool:
-        rules = node.run("nft", "list", "ruleset").text
-        return tap not in rules and not node.run("ls", STATE).text
-
-    wait_for("the end of its rules", is_clean, SECONDS)
-    cluster.run("gnt-instance", "start", INSTANCE)
-    assert f"guard-{guest.tap}" in node.run("nft", "list", "ruleset").text
-
-
-def test_lost_state_comes_back_from_ganetis_files(guest: Guest, cluster: Cluster) -> None:
-    node = cluster.node
-    shown = read_row(cluster)
-    assert (shown["tap"], shown["profile"]) == (guest.tap, "protected")
     node.run("sh", "-c", f"rm -r {STATE}; nft flush ruleset")
     node.run("snf-network", "reconcile")
-    wait_for("its profile", lambda: read_row(cluster) == shown, SECONDS)
+    wait_for("its profiles", lambda: read_rows(node) == shown, PROFILE_SECONDS)
     assert node.run("snf-network", "check").text == ""
 
 
-def read_row(cluster: Cluster) -> dict[str, object]:
-    """The only NIC, without what it dropped."""
-    (row,) = json.loads(cluster.node.run("snf-network", "show", "--json").text)
-    del row["dropped"]
-    return dict(row)
+def read_rows(node: Machine) -> list[dict[str, object]]:
+    """Without what they dropped."""
+    rows = json.loads(node.run("snf-network", "show", "--json").text)
+    return [{key: value for key, value in row.items() if key != "dropped"} for row in rows]
+
+
+def test_guest_that_is_stopped_leaves_nothing(site: Site) -> None:
+    cluster, one = site.cluster, site.one
+    node = one.find_node()
+    cluster.run("gnt-instance", "shutdown", "--timeout=1", one.name)
+    wait_until_gone(node, one)

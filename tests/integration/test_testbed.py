@@ -17,7 +17,7 @@ from testbed import leftovers, processes
 from testbed.bed import BEDS, Bed, close_bed, find_bed, open_bed
 from testbed.deadline import wait_for
 from testbed.dhcp import serve_dhcp
-from testbed.ganeti import Cluster
+from testbed.ganeti import Cluster, write_blank_os
 from testbed.machine import Machine
 from testbed.roots import build_base, build_layers
 from testbed.ssh import Host, log_in
@@ -29,11 +29,6 @@ INSTANCE = "counter"
 CONTROL = f"/run/ganeti/kvm-hypervisor/ctrl/{INSTANCE}"
 # xor ax,ax; mov dx,0x3f8; next: out dx,al; inc ax; mov cx,0; loop $; jmp next
 COUNTER = bytes.fromhex("31c0 baf803 ee 40 b90000 e2fe ebf7").ljust(510, b"\0") + b"\x55\xaa"
-BLANK_OS = {
-    "ganeti_api_version": "20\n",
-    "parameters.list": "",
-    **dict.fromkeys(("create", "import", "export", "rename", "verify"), "#!/bin/sh\nexit 0\n"),
-}
 OWNER = """
 import sys, time
 from testbed.bed import open_bed
@@ -71,8 +66,7 @@ def list_mounts() -> list[str]:
 @pytest.fixture
 def instance(cluster: Cluster) -> Iterator[str]:
     """An instance with a NIC on the wire, whose disk counts on the serial port; it is off."""
-    for name, content in BLANK_OS.items():
-        cluster.node.write(f"/usr/share/ganeti/os/blank/{name}", content, mode=0o755)
+    write_blank_os(cluster.node, "blank")
     cluster.add_instance(
         INSTANCE,
         *("--os-type=blank", "--disk-template=file", "--disk=0:size=16M", "--no-start"),

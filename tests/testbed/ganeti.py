@@ -29,6 +29,11 @@ _KVM = {
     "vnc_bind_address": "0.0.0.0",
     "vhost_net": "false",
 }
+_BLANK_OS = {
+    "ganeti_api_version": "20\n",
+    "parameters.list": "",
+    **dict.fromkeys(("create", "import", "export", "rename", "verify"), "#!/bin/sh\nexit 0\n"),
+}
 # This machine's kernel may lack /proc/sysrq-trigger, which `verify` takes for a lack of /proc.
 _VERIFY = ("gnt-cluster", "verify", "--ignore-errors=ENODESETUP")
 
@@ -75,6 +80,12 @@ def add_node(cluster: Cluster, index: int) -> Machine:
     node.write("/root/.ssh/authorized_keys", keys, mode=0o600)
     cluster.run("gnt-node", "add", "--no-ssh-key-check", node.hostname)
     return node
+
+
+def write_blank_os(node: Machine, name: str) -> None:
+    """Give a node an OS definition that does nothing to an instance's disk."""
+    for script, content in _BLANK_OS.items():
+        node.write(f"/usr/share/ganeti/os/{name}/{script}", content, mode=0o755)
 
 
 def fail_over_master(cluster: Cluster, index: int) -> Cluster:

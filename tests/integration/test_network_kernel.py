@@ -1,0 +1,19 @@
+"""The same packets on Debian's own kernel, which tracks connections on a bridge itself.
+
+This machine's kernel may lack that, so a VM with Debian's runs the tests of packets.
+"""
+
+import os
+
+from testbed import kernel_vm
+from testbed.bed import Bed
+
+SECONDS = 1500.0
+SOAK = os.environ.get("SNF_SOAK") == "1"
+CHOSEN = () if SOAK else ("-k", "bridged or tenant")
+
+
+def test_bridged_packets_with_bridge_conntrack(bed: Bed) -> None:
+    options = ("-x", "--quiet", "--no-header", "--durations=5", *CHOSEN)
+    outcome = kernel_vm.run_tests(bed.layers, "test_network_packets.py", options, SECONDS)
+    assert outcome.status == 0, outcome.output[-6000:]
