@@ -215,9 +215,18 @@ class Proxy:
         assert found
         return found
 
+    def find_sessions(self) -> dict[str, dict[str, Any]]:
+        """Of all proxies that it shares tickets with, by their ids."""
+        status, answer = self.ask("GET", "/sessions")
+        assert status == 200, answer
+        return {each["session"]: each for each in answer["sessions"]}
+
     def wait_for_sessions(self, count: int) -> None:
+        """Until it carries so many itself."""
+
         def matches() -> bool:
-            return len(self.ask("GET", "/sessions")[1]["sessions"]) == count
+            carriers = [str(each["proxy"]) for each in self.find_sessions().values()]
+            return len([each for each in carriers if each.endswith(f":{self.port}")]) == count
 
         wait_for(f"{count} sessions", matches, _SECONDS)
 

@@ -10,7 +10,6 @@ import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,7 +19,7 @@ from vncauthproxy import tickets
 from vncauthproxy.browser import PATH as WEBSOCKET
 from vncauthproxy.http_server import Request, Response, make_error, make_json
 from vncauthproxy.proxy import Proxy
-from vncauthproxy.session import CONTROLLER, Session
+from vncauthproxy.session import format_time
 from vncauthproxy.targets import Target, find_places, is_in_networks, parse_address, parse_target
 from vncauthproxy.tickets import Grant
 
@@ -130,42 +129,17 @@ def _show_ticket(proxy: Proxy, grant: Grant, ticket: str, lifetime: float) -> di
         "url": f"{base}/#{ticket}",
         "websocket": f"wss://{base.removeprefix('https://')}{WEBSOCKET}",
         "viewer": {"host": parts.hostname, "port": parts.port or 443, "password": ticket},
-        "expires": _format_time(time.time() + lifetime),
-    }
-
-
-def _format_time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
-
-
-def _show_session(session: Session) -> dict[str, Any]:
-    stream = session.client.stream if session.client else None
-    return {
-        "session": session.id,
-        "kind": session.kind,
-        "user": session.grant.user,
-        "instance": session.grant.name,
-        "from": session.address,
-        "view_only": session.messages.view_only,
-        "started": _format_time(session.started),
-        "seconds": round(session.seconds, 3),
-        "bytes_in": stream.bytes_in if stream else 0,
-        "bytes_out": stream.bytes_out if stream else 0,
+        "expires": format_time(time.time() + lifetime),
     }
 
 
 async def get_sessions(proxy: Proxy, request: Request, _: str) -> Response:
-    shown = [_show_session(session) for session in proxy.sessions.running.values()]
-    return make_json(HTTPStatus.OK, {"sessions": shown})
+    return make_json(HTTPStatus.OK, {"sessions": await proxy.find_sessions()})
 
 
 async def delete_session(proxy: Proxy, request: Request, session_id: str) -> Response:
-    session = proxy.sessions.running.get(session_id)
-    revoked = await proxy.revoke(session_id)
-    if session:
-        session.stop(CONTROLLER)
-    if not session and not revoked:
-        return make_error(HTTPStatus.NOT_FOUND, f"no session {session_id} is open here")
+    if not await proxy.end_session(session_id):
+        return _make_not_found(session_id)
     return Response(HTTPStatus.NO_CONTENT)
 
 
@@ -173,11 +147,14 @@ async def patch_session(proxy: Proxy, request: Request, session_id: str) -> Resp
     change = parse_object(request.body, {"view_only": (bool,)})
     if "view_only" not in change:
         raise InputError("view_only is missing")
-    session = proxy.sessions.running.get(session_id)
-    if session is None:
-        return make_error(HTTPStatus.NOT_FOUND, f"no session {session_id} is open here")
-    await proxy.set_view_only(session, change["view_only"])
-    return make_json(HTTPStatus.OK, _show_session(session))
+    shown = await proxy.change(session_id, change)
+    if shown is None:
+        return _make_not_found(session_id)
+    return make_json(HTTPStatus.OK, shown)
+
+
+def _make_not_found(session_id: str) -> Response:
+    return make_error(HTTPStatus.NOT_FOUND, f"no session {session_id} is open")
 
 
 async def get_metrics(proxy: Proxy, request: Request, _: str) -> Response:

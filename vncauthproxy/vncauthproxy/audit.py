@@ -3,32 +3,17 @@
 import json
 import logging
 import time
-from datetime import UTC, datetime
 from typing import Any
 
-from vncauthproxy.session import Session
+from vncauthproxy.session import Session, format_time
 
 log = logging.getLogger("vncauthproxy.audit")
 
 
 def make_line(session: Session) -> dict[str, Any]:
-    """bytes_in: from the client; bytes_out: to it, both on the wire, of TLS without its frames."""
-    stream = session.client.stream if session.client else None
-    return {
-        "event": "session",
-        "session": session.id,
-        "kind": session.kind,
-        "user": session.grant.user,
-        "instance": session.grant.name,
-        "target": str(session.grant.target),
-        "from": session.address,
-        "view_only": session.messages.view_only,
-        "started": _format_time(session.started),
-        "seconds": round(session.seconds, 3),
-        "bytes_in": stream.bytes_in if stream else 0,
-        "bytes_out": stream.bytes_out if stream else 0,
-        "end": session.end.reason if session.end else "unknown",
-    }
+    end = session.end.reason if session.end else "unknown"
+    target = str(session.grant.target)
+    return {"event": "session", **session.facts, "target": target, "end": end}
 
 
 def write_session(session: Session) -> None:
@@ -40,11 +25,7 @@ def write_refusal(kind: str, address: str, reason: str) -> None:
         "event": "refused",
         "kind": kind,
         "from": address,
-        "time": _format_time(time.time()),
+        "time": format_time(time.time()),
         "reason": reason,
     }
     log.info("%s", json.dumps(line))
-
-
-def _format_time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")

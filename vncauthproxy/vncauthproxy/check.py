@@ -14,7 +14,7 @@ from vncauthproxy import backend, controllers, rapi
 from vncauthproxy.front import make_server_context
 from vncauthproxy.page import Page
 from vncauthproxy.settings import Settings
-from vncauthproxy.ticket_stores import make_store
+from vncauthproxy.shared import open_shared
 from vncauthproxy.users import read_users
 
 _SOON_DAYS = 14
@@ -73,11 +73,11 @@ def _look_at_page(chosen: Settings) -> tuple[str, str]:
 
 def _look_at_store(chosen: Settings) -> tuple[str, str]:
     async def ask() -> None:
-        store = make_store(chosen.tickets.redis, chosen.tickets.redis_ca)
+        store, registry = open_shared(chosen.tickets, chosen.limits, "check")
         try:
             await store.challenge()
         finally:
-            await store.close()
+            await registry.close()
 
     asyncio.run(ask())
     return "ok", "in Redis, which answers" if chosen.tickets.redis else "in memory"

@@ -5,6 +5,7 @@ import contextlib
 import importlib
 import logging
 import signal
+import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, cast
 
@@ -18,7 +19,7 @@ from vncauthproxy.page import Page
 from vncauthproxy.proxy import Proxy
 from vncauthproxy.session import SHUTDOWN, Sessions
 from vncauthproxy.settings import Settings
-from vncauthproxy.ticket_stores import make_store
+from vncauthproxy.shared import open_shared
 
 _CLOSE_SECONDS = 5.0
 _POLL_SECONDS = 0.1
@@ -42,9 +43,13 @@ def _find_event_loop() -> Callable[[], asyncio.AbstractEventLoop]:
 
 def make_proxy(chosen: Settings) -> Proxy:
     limits = chosen.limits
+    name = f"{socket.gethostname()}:{chosen.listen.port}"
+    store, registry = open_shared(chosen.tickets, limits, name)
     return Proxy(
+        name=name,
         settings=chosen,
-        store=make_store(chosen.tickets.redis, chosen.tickets.redis_ca),
+        store=store,
+        registry=registry,
         sessions=Sessions(limits),
         instances=Instances(chosen.targets, chosen.ganeti, limits.handshake),
         controllers=controllers.read(chosen.controllers),
@@ -62,8 +67,9 @@ async def serve(chosen: Settings) -> None:
     loop.add_signal_handler(signal.SIGHUP, reload, front)
     acceptor = Acceptor(proxy)
     async with contextlib.AsyncExitStack() as stack:
-        stack.push_async_callback(proxy.store.close)
-        await stack.enter_async_context(_background(proxy.sweep()))
+        stack.push_async_callback(proxy.close)
+        attending = proxy.registry.attend(proxy.sessions, proxy.obey)
+        await stack.enter_async_context(_background(proxy.sweep(), attending))
         with _listening(front, acceptor) as works:
             async with _background(*works):
                 log.info("consoles at %s", chosen.public_url)
@@ -90,12 +96,19 @@ def _listening(front: Front, acceptor: Acceptor) -> Iterator[list[Coroutine[Any,
 @contextlib.asynccontextmanager
 async def _background(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     tasks = [asyncio.create_task(work) for work in works]
+    for task in tasks:
+        task.add_done_callback(_log_failure)
     try:
         yield
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()):
+        log.critical("this is a bug; what works in the background ended", exc_info=error)
 
 
 async def _drain(proxy: Proxy) -> None:

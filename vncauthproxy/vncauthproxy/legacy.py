@@ -15,7 +15,6 @@ import json
 import random
 import socket
 import ssl
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -31,7 +30,7 @@ from vncauthproxy.http_server import BadRequest, HttpConnection
 from vncauthproxy.listener import Acceptor, open_listener
 from vncauthproxy.proxy import Proxy
 from vncauthproxy.rfb import Security
-from vncauthproxy.session import Client, End, Session, Viewer
+from vncauthproxy.session import Client, End, Viewer
 from vncauthproxy.stream import ConnectionEnded, Stream, closing
 from vncauthproxy.targets import parse_address, parse_target
 from vncauthproxy.tickets import Grant, make_session_id
@@ -157,7 +156,7 @@ class Legacy:
             user=asked.auth_user,
             name=str(target),
             target=target,
-            until=time.time() + self._proxy.settings.limits.session,
+            until=self._proxy.make_end(),
         )
         refusal = self._proxy.sessions.find_limit(grant)
         if refusal:
@@ -259,7 +258,7 @@ class _Console:
         return "wrong password"
 
     async def _relay(self, client: Client, early: bytes, address: str) -> None:
-        session: Session = self._proxy.sessions.admit(self._grant, "legacy", address)
+        session = await self._proxy.admit(self._grant, "legacy", address, ticket=False)
         with self._proxy.counted(session):
             try:
                 await session.relay(client, self._backend.stream, early)

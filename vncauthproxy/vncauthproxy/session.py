@@ -1,10 +1,13 @@
 """One session: a client on one side, an instance's VNC server on the other, and its rules."""
 
 import asyncio
+import contextlib
+import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from datetime import UTC, datetime
+from typing import Any, Literal, Protocol
 
 from snf_ganeti.errors import InputError, SnfError
 from vncauthproxy import settings
@@ -32,6 +35,11 @@ STALLED = End("the client did not take what was sent", 4004, resumable=True)
 CONTROLLER = End("the controller ended the session", 4003)
 REPLACED = End("the session goes on in another window", 4003)
 SHUTDOWN = End("the proxy shuts down", 1012, resumable=True)
+
+
+def format_time(seconds: float) -> str:
+    """Seconds since the epoch, as people and JSON have them."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
 class Client(Protocol):
@@ -62,12 +70,14 @@ class Viewer:
 
 @dataclass
 class Session:
-    """From the time when its ticket was taken. address: the client's."""
+    """From the time when its ticket was taken. address: the client's. mark: tells it from
+    another that it resumes, or that resumes it; they have one id."""
 
     grant: Grant
     kind: Kind
     address: str
     messages: ClientMessages
+    mark: str = field(default_factory=lambda: secrets.token_hex(4))
     clock: float = field(default_factory=time.monotonic)
     started: float = field(default_factory=time.time)
     client: Client | None = None
@@ -84,6 +94,24 @@ class Session:
     @property
     def seconds(self) -> float:
         return time.monotonic() - self.clock
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What operators see of it. bytes_in: from the client; bytes_out: to it; both on the
+        wire, of TLS without its frames."""
+        stream = self.client.stream if self.client else None
+        return {
+            "session": self.id,
+            "kind": self.kind,
+            "user": self.grant.user,
+            "instance": self.grant.name,
+            "from": self.address,
+            "view_only": self.messages.view_only,
+            "started": format_time(self.started),
+            "seconds": round(self.seconds, 3),
+            "bytes_in": stream.bytes_in if stream else 0,
+            "bytes_out": stream.bytes_out if stream else 0,
+        }
 
     def stop(self, end: End) -> None:
         """End it, from anywhere; the first reason counts."""
@@ -147,6 +175,13 @@ class Session:
                 self.stop(STALLED)
 
 
+def explain_limit(of: Literal["user", "instance"], grant: Grant) -> str:
+    """The reason for whom there is no further session."""
+    if of == "user":
+        return f"user {grant.user} has too many consoles open"
+    return f"too many consoles of {grant.name} are open"
+
+
 class Sessions:
     """The sessions of this proxy, and how many there may be."""
 
@@ -154,31 +189,40 @@ class Sessions:
         self.limits = limits
         self.running: dict[str, Session] = {}
         self.draining = False
+        self._arriving = 0
 
-    def admit(self, grant: Grant, kind: Kind, address: str) -> Session:
-        """A new session, in place of one that it resumes. Raises InputError at a limit."""
-        old = self.running.pop(grant.session, None)
-        if old:
-            old.stop(REPLACED)
+    @contextlib.contextmanager
+    def arriving(self, grant: Grant) -> Iterator[None]:
+        """While a session is on its way in. Raises InputError at a limit."""
         refusal = self.find_limit(grant)
         if refusal:
             raise InputError(refusal, hint="close one of them and try again")
-        messages = ClientMessages(view_only=grant.view_only, clipboard=grant.clipboard)
-        session = Session(grant, kind, address, messages)
+        self._arriving += 1
+        try:
+            yield
+        finally:
+            self._arriving -= 1
+
+    def add(self, session: Session) -> None:
+        """It is let in, in place of one that it resumes."""
+        old = self.running.pop(session.id, None)
+        if old:
+            old.stop(REPLACED)
         self.running[session.id] = session
-        return session
 
     def find_limit(self, grant: Grant) -> str:
-        """The limit that a further session would break, or nothing."""
+        """The limit that a further session would break, or nothing; one to resume has its place."""
         if self.draining:
             return "this proxy is shutting down"
-        if len(self.running) >= self.limits.sessions:
+        if grant.session in self.running:
+            return ""
+        if len(self.running) + self._arriving >= self.limits.sessions:
             return "too many consoles are open here"
         if self._count(lambda other: other.user == grant.user) >= self.limits.sessions_per_user:
-            return f"user {grant.user} has too many consoles open"
+            return explain_limit("user", grant)
         same = self._count(lambda other: other.target == grant.target)
         if same >= self.limits.sessions_per_instance:
-            return f"too many consoles of {grant.name} are open"
+            return explain_limit("instance", grant)
         return ""
 
     def _count(self, matches: Callable[[Grant], bool]) -> int:

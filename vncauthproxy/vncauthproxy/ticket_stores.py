@@ -1,26 +1,17 @@
 """Where tickets are kept: in this process, or in a Redis that several proxies share."""
 
-import asyncio
-import contextlib
-import functools
 import secrets
 import time
-from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
-
-import redis.asyncio
-from redis.exceptions import RedisError
+from typing import Any
 
 from snf_ganeti.errors import NodeError
+from vncauthproxy.redis_client import PREFIX, asked
 from vncauthproxy.rfb import CHALLENGE_SIZE
-from vncauthproxy.tickets import Entry, Store
+from vncauthproxy.tickets import Entry, find_session
 
 CAPACITY = 200_000
 """Tickets in memory; beyond, none is issued until some expired."""
-_REDIS_SECONDS = 5.0
-_PREFIX = "vncauthproxy:"
 
 
 @dataclass(frozen=True)
@@ -30,11 +21,19 @@ class _Kept:
     until: float
 
 
+@dataclass(frozen=True)
+class _Live:
+    """A session's only ticket that is good."""
+
+    uid: str
+    until: float
+
+
 class MemoryStore:
     def __init__(self) -> None:
         self._challenge = secrets.token_bytes(CHALLENGE_SIZE)
         self._kept: dict[str, _Kept] = {}
-        self._live: dict[str, float] = {}
+        self._live: dict[str, _Live] = {}
         self._swept = 0.0
 
     async def challenge(self) -> bytes:
@@ -46,21 +45,30 @@ class MemoryStore:
         if len(self._live) >= CAPACITY:
             raise NodeError("there are too many tickets that nobody used", hint="try again later")
         until = now + lifetime
-        self._live[uid] = until
+        self._live[find_session(uid)] = _Live(uid, until)
         self._kept.update({name: _Kept(uid, sealed, until) for name, sealed in entries.items()})
 
     async def find(self, name: str) -> Entry | None:
         kept = self._kept.get(name)
         if kept is None or kept.until <= time.monotonic():
             return None
-        return Entry(kept.uid, kept.sealed, kept.uid in self._live)
+        return Entry(kept.uid, kept.sealed, self._is_live(kept.uid))
 
     async def take(self, uid: str) -> bool:
-        until = self._live.pop(uid, 0.0)
-        return until > time.monotonic()
+        return self._is_live(uid) and await self.revoke(find_session(uid))
 
-    async def close(self) -> None:
-        pass
+    async def revoke(self, session: str) -> bool:
+        live = self._live.pop(session, None)
+        return live is not None and live.until > time.monotonic()
+
+    async def shorten(self, session: str, seconds: float) -> None:
+        live, until = self._live.get(session), time.monotonic() + seconds
+        if live and live.until > until:
+            self._live[session] = _Live(live.uid, until)
+
+    def _is_live(self, uid: str) -> bool:
+        live = self._live.get(find_session(uid))
+        return live is not None and live.uid == uid and live.until > time.monotonic()
 
     def _sweep(self, now: float) -> None:
         """Forget what has expired, at most once a second."""
@@ -68,80 +76,45 @@ class MemoryStore:
             return
         self._swept = now
         self._kept = {name: kept for name, kept in self._kept.items() if kept.until > now}
-        self._live = {uid: until for uid, until in self._live.items() if until > now}
+        self._live = {session: live for session, live in self._live.items() if live.until > now}
 
 
-Parameters = ParamSpec("Parameters")
-Answer = TypeVar("Answer")
-Question = Callable[Parameters, Coroutine[Any, Any, Answer]]
-
-
-def _asked(question: Question[Parameters, Answer]) -> Question[Parameters, Answer]:
-    """A question to Redis, asked in a task of its own.
-
-    redis-py's time limits cancel the task that asks and don't take it back, after which no
-    `asyncio.timeout` of that task works any more (Python 3.11).
-    """
-
-    @functools.wraps(question)
-    async def ask(*arguments: Parameters.args, **named: Parameters.kwargs) -> Answer:
-        try:
-            return await asyncio.create_task(question(*arguments, **named))
-        except (RedisError, OSError, TimeoutError) as error:
-            # The text of an error can hold the URL and with it a password.
-            raise NodeError(f"Redis can't be asked: {type(error).__name__}") from None
-
-    return ask
+def make_live_key(session: str) -> str:
+    """Where Redis has the uid of a session's only ticket that is good."""
+    return f"{PREFIX}live:{session}"
 
 
 class RedisStore:
-    """`take` is Redis's DEL, which tells how many keys it removed: one caller reads 1."""
+    """A ticket is taken by the script that gives its session a seat; see `redis_registry`."""
 
-    def __init__(self, url: str, ca: Path | None) -> None:
-        options = {"ssl_ca_certs": str(ca)} if ca else {}
-        self._redis = redis.asyncio.Redis.from_url(
-            url,
-            socket_timeout=_REDIS_SECONDS,
-            socket_connect_timeout=_REDIS_SECONDS,
-            health_check_interval=30,
-            **options,
-        )
+    def __init__(self, client: Any) -> None:
+        self._redis = client
 
-    @_asked
+    @asked
     async def challenge(self) -> bytes:
         fresh = secrets.token_bytes(CHALLENGE_SIZE)
-        await self._redis.set(f"{_PREFIX}challenge", fresh, nx=True)
-        return bytes(await self._redis.get(f"{_PREFIX}challenge"))
+        await self._redis.set(f"{PREFIX}challenge", fresh, nx=True)
+        return bytes(await self._redis.get(f"{PREFIX}challenge"))
 
-    @_asked
+    @asked
     async def put(self, uid: str, entries: dict[str, bytes], lifetime: float) -> None:
         milliseconds = max(1, int(lifetime * 1000))
         async with self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.set(f"{_PREFIX}live:{uid}", b"1", px=milliseconds)
+            pipeline.set(make_live_key(find_session(uid)), uid, px=milliseconds)
             for name, sealed in entries.items():
                 value = uid.encode() + b"\n" + sealed
-                pipeline.set(f"{_PREFIX}ticket:{name}", value, px=milliseconds)
+                pipeline.set(f"{PREFIX}ticket:{name}", value, px=milliseconds)
             await pipeline.execute()
 
-    @_asked
+    @asked
     async def find(self, name: str) -> Entry | None:
-        value = await self._redis.get(f"{_PREFIX}ticket:{name}")
+        value = await self._redis.get(f"{PREFIX}ticket:{name}")
         if value is None:
             return None
         uid, _, sealed = bytes(value).partition(b"\n")
-        live = await self._redis.exists(f"{_PREFIX}live:{uid.decode()}")
-        return Entry(uid.decode(), sealed, bool(live))
+        live = await self._redis.get(make_live_key(find_session(uid.decode())))
+        return Entry(uid.decode(), sealed, live == uid)
 
-    @_asked
-    async def take(self, uid: str) -> bool:
-        return bool(await self._redis.delete(f"{_PREFIX}live:{uid}") == 1)
-
-    async def close(self) -> None:
-        with contextlib.suppress(RedisError, OSError):
-            await self._redis.close()
-
-
-def make_store(url: str, ca: Path | None = None) -> Store:
-    if url:
-        return RedisStore(url, ca)
-    return MemoryStore()
+    @asked
+    async def revoke(self, session: str) -> bool:
+        return bool(await self._redis.delete(make_live_key(session)))

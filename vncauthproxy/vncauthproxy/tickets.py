@@ -55,6 +55,11 @@ class Grant:
         return f"{self.session}.{self.resumed}"
 
 
+def find_session(uid: str) -> str:
+    """The session whose ticket a uid names."""
+    return uid.partition(".")[0]
+
+
 @dataclass(frozen=True)
 class Entry:
     """What a store keeps under a handle's name. live: nobody took it."""
@@ -65,13 +70,15 @@ class Entry:
 
 
 class Store(Protocol):
-    """Where tickets are; `take` gives True to exactly one caller, whichever proxy asks."""
+    """Where tickets are. Of a session the last one that was put is good, and no other.
+
+    revoke: tells whether the session had a good one.
+    """
 
     async def challenge(self) -> bytes: ...
     async def put(self, uid: str, entries: dict[str, bytes], lifetime: float) -> None: ...
     async def find(self, name: str) -> Entry | None: ...
-    async def take(self, uid: str) -> bool: ...
-    async def close(self) -> None: ...
+    async def revoke(self, session: str) -> bool: ...
 
 
 class TicketRefused(InputError):
@@ -100,14 +107,13 @@ async def find(store: Store, handle: bytes) -> Grant:
     if entry is None or grant is None:
         raise TicketRefused("this link is not valid, or not any more", hint="ask for a new one")
     if not entry.live:
-        raise TicketRefused("this link was used already", hint="ask for a new one")
+        raise make_used()
     return grant
 
 
-async def take(store: Store, grant: Grant) -> None:
-    """Use up a ticket that was found. Raises TicketRefused for all but one caller."""
-    if not await store.take(grant.uid):
-        raise TicketRefused("this link was used already", hint="ask for a new one")
+def make_used() -> TicketRefused:
+    """For all who take a ticket but the first."""
+    return TicketRefused("this link was used already", hint="ask for a new one")
 
 
 async def reissue(store: Store, grant: Grant) -> tuple[Grant, str]:

@@ -1,11 +1,12 @@
 """A guest that draws on a node, proxies before it, and a browser on the wire; all of them real."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from snf_ganeti import process
 from testbed.browser import Browser, open_browser
 from testbed.console import (
     NODE_ADDRESS,
@@ -26,6 +27,7 @@ from testbed.deadline import wait_for
 from testbed.drawing import GREEN
 from testbed.ganeti import Cluster
 from testbed.machine import Machine
+from testbed.namespaces import make_enter_network_argv
 from testbed.wire import ADDRESS
 
 SECONDS = 120.0
@@ -95,6 +97,18 @@ def redis(cluster: Cluster, folder: Path) -> Iterator[None]:
 
         wait_for("Redis", answers, SECONDS)
         yield
+
+
+@pytest.fixture
+def ask_redis(cluster: Cluster, redis: None) -> Callable[..., list[str]]:
+    """Gives the words of Redis's answer to a command."""
+
+    def ask(*command: str) -> list[str]:
+        argv = ["redis-cli", "-h", ADDRESS, "-p", "6390", *command]
+        network = cluster.bed.wire.machine.pid
+        return process.run(make_enter_network_argv(network, argv)).text.split()
+
+    return ask
 
 
 @pytest.fixture(scope="session")
