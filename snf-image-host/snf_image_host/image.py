@@ -7,10 +7,9 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from snf_ganeti.errors import InputError
 from snf_image_host.content import Content, open_content
 from snf_image_host.disk_copy import OnProgress, Run, copy_runs
-from snf_image_host.formats import Format, Workshop, open_format
+from snf_image_host.formats import Format, Room, Workshop, open_format
 from snf_image_host.jail import Jail
 from snf_image_host.parameters import Checksum, Parameters
 from snf_image_host.settings import Settings
@@ -73,12 +72,12 @@ class Image:
         """
         if self._content is None or self._format is None:
             return
-        content, size = self._content, self._format.size
-        if size is not None and size > target.size:
-            raise _make_size_error(content.name, size, target)
-        meter = _Meter(content, size, target.size)
-        with self._format.open_runs(target.size) as runs:
-            copy_runs(_bound(runs, content.name, target), target, meter.measure, on_progress)
+        content, room = self._content, Room(target.name, target.size)
+        if self._format.size is not None:
+            room.require(content.name, self._format.size)
+        with self._format.open_runs(room) as runs:
+            meter = _Meter(content, self._format.size, target.size)
+            copy_runs(_bound(runs, content.name, room), target, meter.measure, on_progress)
         on_progress(meter.total, meter.total)
 
 
@@ -98,15 +97,7 @@ class _Meter:
         return self._position, self.total
 
 
-def _bound(runs: Iterator[Run], name: str, target: Target) -> Iterator[Run]:
+def _bound(runs: Iterator[Run], image: str, room: Room) -> Iterator[Run]:
     for run in runs:
-        if run.start + run.length > target.size:
-            raise _make_size_error(name, run.start + run.length, target)
+        room.require(image, run.start + run.length)
         yield run
-
-
-def _make_size_error(name: str, size: int, target: Target) -> InputError:
-    return InputError(
-        f"{name} needs a disk of {size} bytes or more, and {target.name} has {target.size}",
-        hint=f"make the disk at least {-(-size // (1 << 20))} MiB large",
-    )

@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import json
 import os
+import re
 import socket
 import subprocess
 import threading
@@ -25,6 +26,7 @@ _CLIENTS = 4
 """Connections that a server may ever have: one copies, one is the helper's, two to spare."""
 _CLONE_NEWNET = 0x40000000
 _MESSAGES_SIZE = 16 << 10
+_PREFIX = re.compile(r"^qemu-storage-daemon: (--blockdev \{.*?\}: )?")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -58,7 +60,8 @@ class NbdServer:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._child.wait(1)
         said = os.pread(self._messages, _MESSAGES_SIZE, 0).decode("utf-8", "replace").strip()
-        return clean_text(said.splitlines()[-1]).removeprefix("qemu-storage-daemon: ") or "nothing"
+        last = clean_text(said.splitlines()[-1]) if said else "nothing"
+        return _PREFIX.sub("", last)
 
 
 def make_server_argv(

@@ -21,8 +21,7 @@ from snf_image_host.personality import parse_personality
 from snf_image_host.properties import check_properties, is_set, parse_properties
 from snf_image_host.settings import Settings
 
-FORMATS = ("diskdump", "extdump", "ntfsdump", "qcow2")
-_FORMATS_TO_COME = ("vmdk", "vhd", "vhdx")
+FORMATS = ("diskdump", "extdump", "ntfsdump", "qcow2", "vmdk", "vhd", "vhdx")
 
 _SHORT_LIMIT = 4096
 _PASSWORD_LIMIT = 511  # bytes; crypt(3) refuses more
@@ -91,8 +90,6 @@ def _parse_id(text: str) -> str:
 
 
 def _parse_format(text: str) -> str:
-    if text in _FORMATS_TO_COME:
-        raise ValueError("this version does not support that format")
     if text not in FORMATS:
         raise ValueError("it is not a known format")
     return text

@@ -16,7 +16,6 @@ from typing import Any
 
 from hostile.attack import ANY, MIB, Attack
 from snf_ganeti import process
-from snf_image_host.formats import FORMATS
 from testbed import snf_image
 from testbed.bed import Bed
 from testbed.deadline import wait_for
@@ -230,7 +229,6 @@ def _judge_success(attack: Attack, verdict: Verdict) -> Iterator[str]:
 
 def _judge_failure(attack: Attack, outcome: snf_image.Outcome) -> Iterator[str]:
     line = outcome.last_line
-    reason = attack.reason if attack.format in FORMATS else "does not support that format"
     errors = [each for each in outcome.log.splitlines() if each.startswith("error: ")]
     if errors != [line]:
         yield f"there are {len(errors)} lines of errors, or others behind them"
@@ -240,7 +238,7 @@ def _judge_failure(attack: Attack, outcome: snf_image.Outcome) -> Iterator[str]:
         yield f"the document's reason is another: {outcome.document.get('reason')!r}"
     if "Traceback" in outcome.log or "internal error" in line or outcome.status not in (2, 4, 5):
         yield f"it ended by a bug, with {outcome.status}"
-    if reason == "":
+    if attack.reason == "":
         yield "it should have been deployed"
-    elif reason != ANY and not re.search(reason, line):
-        yield f"the reason is another than {reason!r}"
+    elif attack.reason != ANY and not re.search(attack.reason, line):
+        yield f"the reason is another than {attack.reason!r}"

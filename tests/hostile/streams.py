@@ -72,17 +72,16 @@ _Row = tuple[str, str, Make, str]
 def _make_rows(kind: str) -> Sequence[_Row]:
     unsound = _SOUND.format(kind)
     return (
-        ("zeros", "10 GiB of zeros in little", _bomb(kind, bytes(_PIECE)), "disk of|larger than"),
-        ("ones", "10 GiB of 0xff in little", _bomb(kind, b"\xff" * _PIECE), "disk of|larger than"),
+        ("zeros", "10 GiB of zeros in little", _bomb(kind, bytes(_PIECE)), "needs a disk of"),
+        ("ones", "10 GiB of 0xff in little", _bomb(kind, b"\xff" * _PIECE), "needs a disk of"),
         ("cut", "a stream that ends early", _pack(kind, _NOISE, cut=20), unsound),
         ("magic", "nothing but its first bytes", _pack(kind, b"", cut=6), unsound),
         ("damaged", "a byte in its middle is another", _pack(kind, _NOISE, flip=True), unsound),
-        ("tail", "garbage behind its end", _pack(kind, _NOISE, tail=b"\xde\xad" * 512), ANY_TAIL),
+        ("tail", "garbage behind its end", _pack(kind, _NOISE, tail=b"\xde\xad" * 512), unsound),
         ("empty", "a sound stream of nothing", _pack(kind, b""), "empty"),
     )
 
 
-ANY_TAIL = "any"
 _ODD: Sequence[_Row] = (
     ("xz-memory", "a dictionary of 4 GiB", write(_make_greedy_xz()), "no sound xz stream: .*emory"),
     ("zst-memory", "a window of 3.75 TiB", write(_make_greedy_zst()), "no sound zst stream"),
@@ -102,7 +101,7 @@ _ODD: Sequence[_Row] = (
         "zst-skippable",
         "4 GiB of a frame to skip, of which nothing is there",
         write(b"\x28\xb5\x2f\xfd\x20\x00\x01\0\0" + b"\x50\x2a\x4d\x18\xff\xff\xff\xff"),
-        "empty|no sound",
+        "no sound zst stream: .*premature end",
     ),
 )
 

@@ -21,6 +21,7 @@ from pathlib import Path
 import nbd
 import pytest
 
+from hostile.vmdk import add_footer
 from snf_ganeti.errors import InputError, NodeError
 from snf_image_helper.protocol import VERSION
 from snf_image_host import appliance
@@ -48,6 +49,18 @@ COMPRESSORS = {
     "zst": ["zstd", "--quiet", "--fast"],
     "lz4": ["lz4", "--quiet"],
 }
+CONTAINERS = {
+    "sparse.vmdk": ("vmdk", "subformat=monolithicSparse"),
+    "stream.vmdk": ("vmdk", "subformat=streamOptimized"),
+    "dynamic.vhd": ("vpc", "subformat=dynamic,force_size=on"),
+    "fixed.vhd": ("vpc", "subformat=fixed,force_size=on"),
+    "cylinders.vhd": ("vpc", "subformat=dynamic"),
+    "dynamic.vhdx": ("vhdx", "subformat=dynamic"),
+    "fixed.vhdx": ("vhdx", "subformat=fixed"),
+}
+"""Name → QEMU's name of the format, and its options."""
+PACKED = ("sparse.vmdk", "dynamic.vhd", "fixed.vhd", "dynamic.vhdx")
+"""Of CONTAINERS: what is compressed, too."""
 PYTHON = ("env", f"PYTHONPATH={':'.join(sys.path)}", sys.executable, "-c")
 ERASED = b"\xee" * MIB
 
@@ -76,8 +89,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_raw(raw)
     run("qemu-img", "convert", "-O", "qcow2", raw, folder / "qcow2")
     run("qemu-img", "convert", "-c", "-O", "qcow2", raw, folder / "packed.qcow2")
+    for name, (driver, options) in CONTAINERS.items():
+        run("qemu-img", "convert", "-O", driver, "-o", options, raw, folder / name)
+    shutil.copy(folder / "stream.vmdk", folder / "footer.vmdk")
+    add_footer(folder / "footer.vmdk")
     for name, argv in COMPRESSORS.items():
-        for source in ("raw", "qcow2"):
+        for source in ("raw", "qcow2", *PACKED):
             with (folder / f"{source}.{name}").open("wb") as file:
                 subprocess.run([*argv, "-c", folder / source], stdout=file, check=True)
     shutil.copy(folder / "qcow2", folder / "secret.qcow2")
@@ -142,7 +159,10 @@ FORMS = [
         ("qcow2", "qcow2"),
         ("packed.qcow2", "qcow2"),
         ("secret.qcow2", "qcow2"),
+        ("footer.vmdk", "vmdk"),
     ],
+    *[(name, name.partition(".")[2]) for name in CONTAINERS],
+    *[(f"{name}.{packer}", name.partition(".")[2]) for name in PACKED for packer in COMPRESSORS],
 ]
 
 
@@ -248,7 +268,7 @@ def test_a_qcow2_that_is_cut_is_told(folder: Path, tmp_path: Path, disk: Path) -
         deploy(tmp_path, disk, "cut", "qcow2")
 
 
-@pytest.mark.parametrize("kind", ["extdump", "ntfsdump", "qcow2"])
+@pytest.mark.parametrize("kind", ["extdump", "ntfsdump", "qcow2", "vmdk", "vhd", "vhdx"])
 def test_what_is_not_of_its_format_is_refused(folder: Path, disk: Path, kind: str) -> None:
     with pytest.raises(InputError, match="image raw is no "):
         deploy(folder, disk, "raw", kind)
@@ -327,7 +347,11 @@ def web(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("raw", "diskdump"), ("raw.xz", "diskdump"), ("qcow2.zst", "qcow2")]
+    ("name", "kind"),
+    [
+        *[("raw", "diskdump"), ("raw.xz", "diskdump"), ("qcow2.zst", "qcow2")],
+        *[("dynamic.vhdx", "vhdx"), ("fixed.vhd", "vhd"), ("footer.vmdk", "vmdk")],
+    ],
 )
 def test_an_image_comes_over_connections_that_break(
     folder: Path, web: str, disk: Path, name: str, kind: str

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from snf_ganeti.errors import InputError
 from snf_image_host.content import Content
 from snf_image_host.disk_copy import Run
-from snf_image_host.formats.format import Workshop
+from snf_image_host.formats.format import Room, Workshop
 
 
 class Diskdump:
@@ -16,6 +16,6 @@ class Diskdump:
         self._content = content
         self.size = content.size
 
-    def open_runs(self, room: int) -> contextlib.AbstractContextManager[Iterator[Run]]:
-        self._content.hold_to(room)
+    def open_runs(self, room: Room) -> contextlib.AbstractContextManager[Iterator[Run]]:
+        self._content.hold_to(room.size)
         return contextlib.nullcontext(self._content.make_runs())

@@ -5,10 +5,27 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from snf_ganeti.errors import InputError
 from snf_image_host.content import Content
 from snf_image_host.disk_copy import Run
 from snf_image_host.jail import Jail
 from snf_image_host.settings import Settings
+
+
+@dataclass(frozen=True)
+class Room:
+    """The disk for which an image is meant. size: bytes."""
+
+    name: str
+    size: int
+
+    def require(self, image: str, size: int) -> None:
+        """Raises InputError when an image's `size` bytes are more than there is room for."""
+        if size > self.size:
+            raise InputError(
+                f"{image} needs a disk of {size} bytes or more, and {self.name} has {self.size}",
+                hint=f"make the disk at least {-(-size // (1 << 20))} MiB large",
+            )
 
 
 class Format(Protocol):
@@ -16,10 +33,10 @@ class Format(Protocol):
 
     @property
     def size(self) -> int | None:
-        """Bytes of the disk; None when nobody knows before the end."""
+        """Bytes of the disk; None when nobody knows yet."""
 
-    def open_runs(self, room: int) -> contextlib.AbstractContextManager[Iterator[Run]]:
-        """The disk's contents, of which `room` bytes can be kept. Raises SnfError."""
+    def open_runs(self, room: Room) -> contextlib.AbstractContextManager[Iterator[Run]]:
+        """The disk's contents. Raises SnfError, before anything is written where possible."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from snf_image_host.appliance import read_appliance
 from snf_image_host.boot_prefix import CODE_END, SECTOR, SIZE
 from snf_image_host.content import Content
 from snf_image_host.disk_copy import Run, split_runs
-from snf_image_host.formats.format import OpenFormat, Workshop
+from snf_image_host.formats.format import OpenFormat, Room, Workshop
 
 _BOOTABLE = 0x80
 _SECTORS_LIMIT = (1 << 32) - SIZE // SECTOR
@@ -56,8 +56,8 @@ class Partitioned:
         size = self._content.size
         return None if size is None else SIZE + -(-size // SECTOR) * SECTOR
 
-    def open_runs(self, room: int) -> contextlib.AbstractContextManager[Iterator[Run]]:
-        self._content.hold_to(room)
+    def open_runs(self, room: Room) -> contextlib.AbstractContextManager[Iterator[Run]]:
+        self._content.hold_to(room.size)
         return contextlib.nullcontext(self._make_runs())
 
     def _make_runs(self) -> Iterator[Run]:
