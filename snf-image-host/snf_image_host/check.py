@@ -1,5 +1,6 @@
 """Is this node able to deploy, and if not, why."""
 
+import contextlib
 import shutil
 import tempfile
 import time
@@ -13,7 +14,7 @@ from snf_image_host import settings
 from snf_image_host.appliance import read_appliance, verify_appliance
 from snf_image_host.customization import find_helper
 from snf_image_host.helper import find_state, start_helper
-from snf_image_host.jail import find_jail
+from snf_image_host.identity import find_parent, open_jail
 from snf_image_host.saved_state import verify_state
 from snf_image_host.settings import Settings
 
@@ -52,8 +53,18 @@ def check_node() -> Iterator[Finding]:
 
 
 def _look_for_user(site: Settings) -> str:
-    jail = find_jail(site.helper_user)
-    return f"{site.helper_user}, {jail.uid}:{jail.gid}"
+    first, last = site.helper_uids
+    with open_jail(site) as jail:
+        return f"{jail.uid} of {first} to {last}"
+
+
+def _look_for_limits(site: Settings) -> str:
+    """A node without control groups is able all the same; each process has limits of its own."""
+    try:
+        parent = find_parent(site)
+    except NodeError as error:
+        return f"of each process alone: {error}"
+    return f"of a run as a whole, in {parent.folder}: {', '.join(sorted(parent.controllers))}"
 
 
 def _look_for_tools(site: Settings) -> str:
@@ -100,7 +111,8 @@ def _look_for_appliance(site: Settings) -> str:
 
 def _look_for_state(site: Settings) -> str:
     """A node without a saved state is able all the same, only slower."""
-    vm = find_helper(site, find_jail(site.helper_user))
+    with open_jail(site) as jail:
+        vm = find_helper(site, jail)
     try:
         state = find_state(vm)
         verify_state(state)
@@ -111,9 +123,10 @@ def _look_for_state(site: Settings) -> str:
 
 
 def _look_for_boot(site: Settings) -> str:
-    vm = find_helper(site, find_jail(site.helper_user))
-    begun = time.monotonic()
-    with start_helper(vm) as helper:
+    with contextlib.ExitStack() as stack:
+        vm = find_helper(site, stack.enter_context(open_jail(site)))
+        begun = time.monotonic()
+        helper = stack.enter_context(start_helper(vm))
         if not helper.wait_ready():
             raise NodeError(
                 f"the helper VM did not boot under {vm.accelerator}; its console said last: "
@@ -125,6 +138,7 @@ def _look_for_boot(site: Settings) -> str:
 
 CHECKS: dict[str, Callable[[Settings], str]] = {
     "user": _look_for_user,
+    "limits": _look_for_limits,
     "tools": _look_for_tools,
     "images": _look_for_images,
     "spool": _look_for_spool,

@@ -16,7 +16,7 @@ from snf_image_host.appliance_build import SUITE, build_appliance, read_recipe
 from snf_image_host.check import check_node
 from snf_image_host.customization import find_helper
 from snf_image_host.environ import Disk, Instance, Nic
-from snf_image_host.jail import find_jail
+from snf_image_host.identity import open_jail
 from snf_image_host.journal import Journal, closing
 from snf_image_host.monitor import open_monitor
 from snf_image_host.parameters import verify_parameters
@@ -84,7 +84,8 @@ def build_helper(arguments: argparse.Namespace) -> int:
     size = sum(record.size for record in made.manifest.files.values())
     print(f"{made.folder}: Linux {made.manifest.kernel_release}, {size >> 20} MiB")
     try:
-        state = save_state(find_helper(site, find_jail(site.helper_user)))
+        with open_jail(site) as jail:
+            state = save_state(find_helper(site, jail))
         print(f"{state.folder}: saved as it waits for work")
     except SnfError as error:
         print(f"warning: {error}; every run will boot the helper", file=sys.stderr)

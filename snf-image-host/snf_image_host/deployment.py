@@ -3,7 +3,7 @@
 `make_plan` decides everything that can be decided without the image, from the instance, the OS
 parameters and the settings, and touches nothing. `deploy` carries a plan out, in stages:
 
-    verify   this node has a helper appliance that boots, and its user
+    verify   this node has a helper appliance that boots, and a user id of its own
     open     the image is there, and every disk; the image fits
     copy     the image's bytes go to the first disk
     helper   the helper VM, on its way since the image is known to be there, customizes it
@@ -20,8 +20,8 @@ from snf_image_host.addressing import make_nics
 from snf_image_host.customization import customize, find_helper
 from snf_image_host.environ import Disk, Instance
 from snf_image_host.helper import start_helper
+from snf_image_host.identity import open_jail
 from snf_image_host.image import Image, ImageOrder, make_order, open_image
-from snf_image_host.jail import find_jail
 from snf_image_host.journal import Journal
 from snf_image_host.parameters import Parameters, require_supported
 from snf_image_host.properties import find_doubtful_flags, is_set
@@ -86,10 +86,10 @@ def deploy(plan: Plan, settings: Settings, journal: Journal, *, dry_run: bool = 
     """
     for warning in plan.warnings:
         journal.warn(warning)
-    with journal.stage("verify"):
-        jail = find_jail(settings.helper_user)
-        vm = find_helper(settings, jail) if plan.request is not None else None
     with contextlib.ExitStack() as stack:
+        with journal.stage("verify"):
+            jail = stack.enter_context(open_jail(settings))
+            vm = find_helper(settings, jail) if plan.request is not None else None
         with contextlib.ExitStack() as image_only:
             with journal.stage("open"):
                 image = image_only.enter_context(open_image(plan.order, settings, jail))

@@ -6,11 +6,10 @@ node: no settings, no data, no other process, no network. It works on the descri
 inherits, within limits, and dies with whoever started it.
 
 bubblewrap makes the namespaces and loads the filter of system calls; setpriv then gives up
-root for good; prlimit is outermost.
+root for good; prlimit is outermost, but for the step into the run's control group.
 """
 
 import contextlib
-import pwd
 import subprocess
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from snf_ganeti import process
-from snf_ganeti.errors import NodeError
+from snf_image_host.cgroup import PROCESSES
 from snf_image_host.syscalls import SyscallProfile, open_filter
 
 _NAMESPACES = ("pid", "net", "ipc", "uts", "cgroup-try")
@@ -27,6 +26,8 @@ _SHARED_LINKS = ("bin", "lib", "lib64", "sbin")
 _SETPRIV_NEEDS = ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP")
 _ENVIRONMENT = {"MALLOC_ARENA_MAX": "2"}
 """Address space is limited, and glibc takes 64 MiB of it for each of eight arenas a CPU."""
+_ENTER = 'echo 0 >"$0" && exec "$@"'
+"""For sh(1); 0 is the process that writes it."""
 _OUTPUT_LIMIT = 64 << 10
 """Bytes kept of each output of a jailed program that is run to its end."""
 _DESCRIPTORS = 512
@@ -35,10 +36,12 @@ _DESCRIPTORS = 512
 
 @dataclass(frozen=True)
 class Jail:
-    """Who a jailed program is: ids that own nothing on this node."""
+    """Who a jailed program is: ids that own nothing on this node. group: the folder of its
+    control group, if this node has such."""
 
     uid: int
     gid: int
+    group: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -58,20 +61,6 @@ class Confinement:
     devices: tuple[Path, ...] = ()
     visible: tuple[Path, ...] = ()
     network: bool = False
-
-
-def find_jail(user: str) -> Jail:
-    """The jail of the settings' `helper_user`. Raises NodeError."""
-    try:
-        entry = pwd.getpwnam(user)
-    except KeyError:
-        raise NodeError(
-            f"the user {user} does not exist on this node",
-            hint="install the package anew, or set helper_user",
-        ) from None
-    if entry.pw_uid == 0 or entry.pw_gid == 0:
-        raise NodeError(f"the user {user} is root", hint="set helper_user to one without rights")
-    return Jail(entry.pw_uid, entry.pw_gid)
 
 
 @contextlib.contextmanager
@@ -135,6 +124,7 @@ def make_jail_argv(
 ) -> list[str]:
     """The whole argument list; bubblewrap reads the filter of system calls from `filter_fd`."""
     return [
+        *_make_entrance(jail),
         *_make_limits(confinement),
         "bwrap",
         *(f"--unshare-{name}" for name in _NAMESPACES if name != "net" or not confinement.network),
@@ -154,6 +144,12 @@ def make_jail_argv(
         *_make_setpriv(jail, groups),
         *argv,
     ]
+
+
+def _make_entrance(jail: Jail) -> Iterator[str]:
+    """Into the control group before anything else runs: what is forked then is born in it."""
+    if jail.group is not None:
+        yield from ("sh", "-c", _ENTER, str(jail.group / PROCESSES))
 
 
 def _make_limits(confinement: Confinement) -> Iterator[str]:

@@ -9,7 +9,7 @@ from snf_image_helper.protocol import Request, is_hostname
 from snf_image_host.customization import customize, find_helper
 from snf_image_host.environ import Disk, Instance
 from snf_image_host.helper import start_helper
-from snf_image_host.jail import find_jail
+from snf_image_host.identity import open_jail
 from snf_image_host.journal import Journal
 from snf_image_host.properties import is_set
 from snf_image_host.settings import Settings
@@ -50,10 +50,10 @@ def rename(plan: Plan, settings: Settings, journal: Journal) -> None:
     if plan.request is None:
         journal.tell("the properties exclude a host name: nothing to rename inside the disk")
         return
-    with journal.stage("verify"):
-        jail = find_jail(settings.helper_user)
-        vm = find_helper(settings, jail)
     with contextlib.ExitStack() as stack:
+        with journal.stage("verify"):
+            jail = stack.enter_context(open_jail(settings))
+            vm = find_helper(settings, jail)
         with journal.stage("open"):
             targets = [
                 stack.enter_context(open_target(disk, jail, writable=disk.access == "rw"))

@@ -8,8 +8,8 @@ import sys
 
 from snf_ganeti import log
 from snf_image_host import deployment, environ, renaming, settings
+from snf_image_host.identity import open_jail
 from snf_image_host.inherited import complete
-from snf_image_host.jail import find_jail
 from snf_image_host.journal import Journal, closing
 from snf_image_host.monitor import open_monitor
 from snf_image_host.parameters import require_supported, verify_parameters, verify_properties
@@ -55,8 +55,10 @@ def rename() -> int:
 def export() -> int:
     """Write a disk to standard output, and to EXP_SIZE_FD about how many bytes come."""
     transfer, disk = _begin_transfer("export")
-    jail = find_jail(settings.read().helper_user)
-    with open_target(disk, jail, writable=False) as target:
+    with (
+        open_jail(settings.read()) as jail,
+        open_target(disk, jail, writable=False) as target,
+    ):
         if transfer.size_fd is not None:
             with open(transfer.size_fd, "w") as hint:
                 hint.write(f"{measure_dump(target)}\n")  # read as bytes by Ganeti
@@ -68,8 +70,11 @@ def export() -> int:
 def import_() -> int:
     """Make a disk what comes from standard input."""
     _, disk = _begin_transfer("import")
-    jail = find_jail(settings.read().helper_user)
-    with open_target(disk, jail) as target, open(sys.stdin.fileno(), "rb", closefd=False) as stream:
+    with (
+        open_jail(settings.read()) as jail,
+        open_target(disk, jail) as target,
+        open(sys.stdin.fileno(), "rb", closefd=False) as stream,
+    ):
         restore_dump(stream, target, disk.size)
     return 0
 

@@ -9,6 +9,8 @@ from snf_ganeti.settings import ETC, read_settings
 from snf_image_host.addressing import AddressingSettings
 
 COMPONENT = "snf-image-host"
+_UID_FIRST, _UID_LAST = 65536, (1 << 31) - 1
+"""What is below belongs to accounts, or stands for nobody."""
 
 
 @dataclass(frozen=True)
@@ -16,8 +18,8 @@ class Settings:
     """Every key of the component with its default; the manual page says the same in words.
 
     helper_memory: MiB. The timeouts are seconds: until the helper answers, until it is asked
-    to stop, and from then until it is killed. progress_monitor: a program's absolute path, or
-    empty.
+    to stop, and from then until it is killed. helper_uids: first and last. progress_monitor: a
+    program's absolute path, or empty.
     """
 
     image_dir: Path = Path("/var/lib/snf-image")
@@ -25,7 +27,7 @@ class Settings:
     spool_dir: Path = Path("/var/tmp")  # noqa: S108 - nameless files only; large, unlike /tmp
     variants_dir: Path = Path("/etc/ganeti/snf-image/variants")
     answer_file_dir: Path = Path("/etc/snf-image-host/answer-files")
-    helper_user: str = "snf-image"
+    helper_uids: tuple[int, ...] = (90000, 90255)
     helper_memory: int = 512
     helper_boot_timeout: float = 60.0
     helper_soft_timeout: float = 120.0
@@ -54,5 +56,9 @@ def check(settings: Settings) -> None:
     monitor = settings.progress_monitor
     if monitor and not Path(monitor).is_absolute():
         raise SettingsError(f"progress_monitor must be an absolute path, not {monitor!r}")
-    if not settings.helper_user:
-        raise SettingsError("helper_user must name a user", hint="the package makes snf-image")
+    uids = settings.helper_uids
+    if len(uids) != 2 or not _UID_FIRST <= uids[0] <= uids[1] <= _UID_LAST:
+        raise SettingsError(
+            "helper_uids must be the first and the last of a range of user ids",
+            hint=f"they are from {_UID_FIRST} to {_UID_LAST}",
+        )

@@ -14,7 +14,10 @@ from testbed.machine import Bind
 from testbed.snf_image import SITE, Node
 
 HELPER = "/var/lib/snf-image/helper"
-CHECKS = ["settings", "user", "tools", "images", "spool", "memory", "appliance", "state", "helper"]
+CHECKS = [
+    *("settings", "user", "limits", "tools", "images", "spool", "memory"),
+    *("appliance", "state", "helper"),
+]
 
 
 @pytest.fixture
@@ -39,6 +42,7 @@ def test_a_node_that_is_able_says_so(node: Node) -> None:
     assert list(findings) == CHECKS
     assert not any(each["reason"] for each in findings.values()), findings
     assert "under tcg" in findings["helper"]["detail"]
+    assert findings["limits"]["detail"] == "of each process alone: cgroup v2 is not mounted"
     assert last == ""
 
 
@@ -46,8 +50,7 @@ def test_a_node_that_is_able_says_so(node: Node) -> None:
     ("lines", "name", "reason"),
     [
         ('helper_dir = "/srv/work"\n', "appliance", "no helper appliance was built; run: snf-ima"),
-        ('helper_user = "root"\n', "user", "the user root is root"),
-        ('helper_user = "nobody2"\n', "user", "the user nobody2 does not exist"),
+        ("helper_uids = [0, 5]\n", "settings", "helper_uids must be the first and the last"),
         ('spool_dir = "/absent"\n', "spool", "spool_dir /absent can't be used: No such file"),
         ("helper_memory = 1000000\n", "memory", "the helper takes 1000200"),
         ("helper_ram = 5\n", "settings", "unknown key helper_ram"),
@@ -60,6 +63,17 @@ def test_a_node_that_is_not_able_says_why(site: Node, lines: str, name: str, rea
     findings, last = check(site)
     assert reason in findings[name]["reason"]
     assert last == f"error: this node is not able to deploy: {name}: {findings[name]['reason']}"
+
+
+def test_a_user_id_that_is_an_accounts_is_found(site: Node) -> None:
+    site.machine.run("useradd", "--uid=70000", "tenant")
+    quick = "helper_boot_timeout = 0.1\n"
+    site.machine.write(SETTINGS, SITE + quick + "helper_uids = [70000, 70000]\n")
+    try:
+        findings, _ = check(site)
+    finally:
+        site.machine.run("userdel", "tenant")
+    assert findings["user"]["reason"].startswith("the user id 70000 is tenant's; set helper_uids")
 
 
 def test_files_that_are_not_what_was_built_are_found(site: Node) -> None:

@@ -162,7 +162,7 @@ def list_state(node: Machine) -> dict[str, list[str]]:
     return {
         "files": sorted(node.run(*find).text.splitlines()),
         "mounts": node.run("cat", "/proc/self/mountinfo").text.splitlines(),
-        "processes": [line for line in processes if line.startswith(("snf-image", "root qemu"))],
+        "processes": [line for line in processes if line.startswith(("90", "root qemu"))],
         "loops": [
             each["back-file"]
             for each in loops["loopdevices"]

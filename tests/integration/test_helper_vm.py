@@ -7,6 +7,7 @@ What confines QEMU is asked of the kernel that runs it, what is inside the VM of
 import json
 import re
 import shutil
+import signal
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from snf_ganeti import process
 from testbed import appliance, helper_vm
 from testbed.deployed import SETTINGS
 from testbed.helper_vm import Process, running_helpers
@@ -26,6 +28,20 @@ BOOTED = "the helper is booted: "
 PCI = {"0600", "0601", "0106", "0c05", "0780", "0100", "00ff"}
 """Classes of what q35 has by itself (bridges, SATA, SMBus) and of what carries virtio's serial,
 SCSI and random numbers; no NIC, display, USB or audio."""
+
+UIDS = range(90000, 90256)
+"""The default of the setting helper_uids."""
+ATTEMPTS = """
+my $pid = shift;
+my %done = (
+    signal => kill(0, $pid),
+    environ => open(my $environ, "<", "/proc/$pid/environ"),
+    memory => open(my $memory, "+<", "/proc/$pid/mem"),
+    trace => syscall(101, 0x4206, $pid, 0, 0) == 0,
+);
+print "$_ ", $done{$_} ? 1 : 0, "\\n" for keys %done;
+"""
+"""101 is ptrace on x86-64, 0x4206 is PTRACE_SEIZE."""
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
@@ -140,12 +156,13 @@ def test_a_restored_helper_has_the_hosts_clock(twins: list[tuple[Path, Outcome]]
 
 def test_qemu_has_no_right_that_it_does_not_need(node: Node) -> None:
     """As proc(5) tells it: who it is, what it may call, see and take."""
-    uid = node.machine.run("id", "--user", "snf-image").text.strip()
-    gid = node.machine.run("id", "--group", "snf-image").text.strip()
     with running_helpers(node, 1) as (qemu,):
         status = qemu.read_status()
-        assert status["Uid"].split() == [uid] * 4 and uid != "0"
-        assert status["Gid"].split() == [gid] * 4 and gid != "0"
+        (uid,) = set(status["Uid"].split())
+        assert int(uid) in UIDS
+        assert status["Gid"].split() == [uid] * 4
+        for names in ("passwd", "group"):
+            node.machine.run("getent", names, uid, ok=(2,))  # there is none
         assert status["Groups"].split() == []
         for kind in ("Inh", "Prm", "Eff", "Bnd", "Amb"):
             assert int(status[f"Cap{kind}"], 16) == 0
@@ -156,6 +173,23 @@ def test_qemu_has_no_right_that_it_does_not_need(node: Node) -> None:
         assert limits["Max core file size"] == 0
         assert limits["Max open files"] == 512
         assert limits["Max address space"] < 4 << 30
+
+
+def test_two_runs_can_do_nothing_to_each_other(node: Node) -> None:
+    """Tried from outside their namespaces, where each could name the other's processes."""
+    with running_helpers(node, 2) as qemus:
+        first, second = (each.read_status()["Uid"].split()[0] for each in qemus)
+        assert first != second
+        attempts = {"signal", "environ", "memory", "trace"}
+        assert attempt_as(first, qemus[1].pid) == dict.fromkeys(attempts, False)
+        assert attempt_as(second, qemus[1].pid) == dict.fromkeys(attempts, True)
+
+
+def attempt_as(uid: str, pid: int) -> dict[str, bool]:
+    """What a user's program can do to a process: see kill(2), ptrace(2)."""
+    ids = (f"--reuid={uid}", f"--regid={uid}", "--clear-groups")
+    said = process.run(["setpriv", *ids, "perl", "-e", ATTEMPTS, str(pid)]).text
+    return {name: bool(int(done)) for name, done in (line.split() for line in said.splitlines())}
 
 
 def test_qemu_sees_nothing_of_the_node(node: Node) -> None:
@@ -205,6 +239,19 @@ def test_a_program_inside_reaches_nothing(node: Node) -> None:
     assert sorted(found["ports"]) == ["org.snf.events", "org.snf.request"]
     assert {each[:4] for each in found["pci"]} <= PCI
     assert found["disks"] == ["sda"]
+
+
+def test_what_a_run_takes_is_bounded_by_its_control_group(node: Node) -> None:
+    """Under the helper's own kernel, which has cgroup v2 to itself."""
+    found = helper_vm.take_over(node, node.make_disk("groups", 1), helper_vm.LIMIT_GROUPS)
+    assert found["controllers"] == ["cpu", "memory", "pids"]
+    assert found["little memory"] == 0
+    assert found["much memory"] == -signal.SIGKILL
+    assert found["swap"] in ("0", "absent")
+    assert 10 < found["processes"] < 20
+    assert found["weight"] == "50"
+    assert found["what was left"] == -signal.SIGKILL
+    assert found["groups"] == []
 
 
 def test_many_disks_are_found(node: Node) -> None:

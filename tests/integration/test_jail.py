@@ -15,10 +15,14 @@ from pathlib import Path
 
 import pytest
 
+from snf_image_host import identity
+from snf_image_host.cgroup import PROCESSES, Limits, Parent, list_groups, open_group
 from snf_image_host.compression import TABLE, open_decoder
+from snf_image_host.identity import open_jail
 from snf_image_host.jail import Confinement, Jail, spawn_jailed
 from snf_image_host.nbd_disk import open_nbd_disk
 from snf_image_host.nbd_server import serve
+from snf_image_host.settings import Settings
 from snf_image_host.syscalls import SyscallProfile
 from snf_image_host.vm import Boot, Vm, make_qemu_argv
 from testbed.deadline import wait_for
@@ -215,3 +219,62 @@ with spawn_jailed(Jail({JAIL.uid}, {JAIL.gid}), ["sleep", "1000"], Confinement("
         finally:
             parent.send_signal(signal.SIGKILL)
     wait_for("the end of the jail", lambda: not Path(f"/proc/{pid}").exists(), 30)
+
+
+@pytest.fixture
+def groups(tmp_path: Path) -> Iterator[Parent]:
+    """A parent of groups in this machine's cgroup v2, whose controllers v1 may hold."""
+    mount = tmp_path / "cgroup"
+    mount.mkdir()
+    subprocess.run(["mount", "-t", "cgroup2", "cgroup2", mount], check=True)
+    folder = mount / f"snf-test-{os.getpid()}"
+    folder.mkdir()
+    try:
+        yield Parent(folder, frozenset())
+    finally:
+        folder.rmdir()  # it fails if a group is left
+        subprocess.run(["umount", mount], check=True)
+
+
+@pytest.fixture
+def site(groups: Parent, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setattr(identity, "find_parent", lambda settings: groups)
+    return Settings(helper_uids=(77000, 77010))
+
+
+def read_group(pid: int) -> str:
+    lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    return next(line for line in lines if line.startswith("0::"))
+
+
+def test_all_of_a_run_is_in_its_control_group(site: Settings, tmp_path: Path) -> None:
+    ours = read_group(os.getpid())
+    with open_jail(site, tmp_path / "uids.lock") as jail:
+        with spawn_jailed(jail, ["sleep", "1000"], Confinement("machine", 1 << 30)) as child:
+            find_program(child, "sleep")
+            for pid in (child.pid, *_find_descendants(child.pid)):
+                assert read_group(pid).endswith(f"/{jail.uid}")
+        assert read_group(os.getpid()) == ours
+
+
+def test_what_outlives_its_run_is_killed_with_the_group(groups: Parent) -> None:
+    with open_group(groups, "77000", Limits(1 << 30)) as group:
+        child = subprocess.Popen(["sh", "-c", f"echo 0 >{group / PROCESSES}; exec sleep 1000"])
+        wait_for("a member of the group", lambda: (group / PROCESSES).read_text(), 30)
+    assert child.wait(30) == -signal.SIGKILL
+    assert not list_groups(groups)
+
+
+def test_the_group_of_a_run_that_was_killed_is_swept_by_the_next(
+    site: Settings, groups: Parent, tmp_path: Path
+) -> None:
+    """Those of runs that go on stay."""
+    claims = tmp_path / "uids.lock"
+    with open_jail(site, claims) as living:
+        stale = groups.folder / "77005"
+        stale.mkdir()
+        child = subprocess.Popen(["sh", "-c", f"echo 0 >{stale / PROCESSES}; exec sleep 1000"])
+        wait_for("a member of the group", lambda: (stale / PROCESSES).read_text(), 30)
+        with open_jail(site, claims) as next_one:
+            assert list_groups(groups) == sorted((str(living.uid), str(next_one.uid)))
+        assert child.wait(30) == -signal.SIGKILL

@@ -105,7 +105,7 @@ def test_packages_install_work_and_purge_without_leftovers(
     machine.run("dpkg", "--verify", *COMPONENTS)
     imported = machine.run("/run/tests/import").text.split()
     assert {name.partition(".")[0] for name in imported} == set(map(make_import_name, COMPONENTS))
-    for user in ("snf-image", "snf-ganeti-eventd", "vncauthproxy"):
+    for user in ("snf-ganeti-eventd", "vncauthproxy"):
         _, _, uid, gid, *_, shell = machine.run("getent", "passwd", user).text.split(":")
         assert int(uid) and int(gid)
         assert shell.strip() == "/usr/sbin/nologin"

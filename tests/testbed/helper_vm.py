@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from snf_ganeti import process
+from snf_image_host import cgroup
 from testbed import appliance
 from testbed.deadline import wait_for
 from testbed.deployed import SETTINGS
@@ -20,18 +21,22 @@ from testbed.snf_image import SITE, WORK, Node
 _QEMU = "qemu-system-x86"  # the kernel keeps 15 characters
 _START_SECONDS = 120.0
 _INIT = Path(__file__).parents[2] / "snf-image-helper/appliance/init"
-_PROBE = Path(__file__).with_name("helper_probe.py")
+LOOK_AROUND = Path(__file__).with_name("helper_probe.py")
+"""A probe: what a program inside could talk to."""
+LIMIT_GROUPS = Path(__file__).with_name("cgroup_probe.py")
+"""A probe: what the control groups of runs do, under a kernel that has cgroup v2."""
 _HOLD = """
 import contextlib, pathlib, signal, sys
 from snf_image_host import settings
 from snf_image_host.customization import find_helper
 from snf_image_host.helper import start_helper
-from snf_image_host.jail import find_jail
+from snf_image_host.identity import open_jail
 from snf_image_host.targets.local import open_local_target
 site = settings.read()
 with contextlib.ExitStack() as stack:
     disks = [stack.enter_context(open_local_target(pathlib.Path(path))) for path in sys.argv[1:]]
-    helper = stack.enter_context(start_helper(find_helper(site, find_jail(site.helper_user))))
+    jail = stack.enter_context(open_jail(site))
+    helper = stack.enter_context(start_helper(find_helper(site, jail)))
     helper.attach([disk.vm_disk for disk in disks])
     assert helper.restored
     print("attached", flush=True)
@@ -43,7 +48,7 @@ from snf_image_helper.protocol import Request, Warned
 from snf_image_host import settings
 from snf_image_host.customization import find_helper
 from snf_image_host.helper import make_entropy, start_helper
-from snf_image_host.jail import find_jail
+from snf_image_host.identity import open_jail
 from snf_image_host.targets.local import open_local_target
 site, said = settings.read(), {}
 def keep(event):
@@ -52,7 +57,8 @@ def keep(event):
         said[name] = json.loads(text)
 with (
     open_local_target(pathlib.Path(sys.argv[1])) as disk,
-    start_helper(find_helper(site, find_jail(site.helper_user))) as helper,
+    open_jail(site) as jail,
+    start_helper(find_helper(site, jail)) as helper,
 ):
     helper.attach([disk.vm_disk])
     helper.run(Request("create", "web", 1, entropy=make_entropy(), time=time.time()), keep)
@@ -66,14 +72,14 @@ from snf_image_helper.protocol import Request, TaskStart
 from snf_image_host import settings
 from snf_image_host.customization import find_helper
 from snf_image_host.helper import make_entropy, start_helper
-from snf_image_host.jail import find_jail
+from snf_image_host.identity import open_jail
 from snf_image_host.targets.local import open_local_target
 site, times = settings.read(), []
 def keep(event):
     if isinstance(event, TaskStart):
         times.append(time.monotonic() - begun)
-vm = find_helper(site, find_jail(site.helper_user))
-with open_local_target(pathlib.Path(sys.argv[1])) as disk:
+with open_jail(site) as jail, open_local_target(pathlib.Path(sys.argv[1])) as disk:
+    vm = find_helper(site, jail)
     begun = time.monotonic()
     with start_helper(vm) as helper:
         helper.attach([disk.vm_disk])
@@ -198,10 +204,10 @@ def measure_first_task(node: Node, disk: Path) -> float:
     return float(node.machine.run(*argv, timeout=300).text)
 
 
-def take_over(node: Node, disk: Path) -> dict[str, Any]:
-    """What a program other than the runner finds in a helper VM, see `helper_probe`."""
+def take_over(node: Node, disk: Path, probe: Path = LOOK_AROUND) -> dict[str, Any]:
+    """What a program other than the runner finds in a helper VM."""
     folder = node.work / "taken-over"
-    _build_probe(folder)
+    _build_probe(folder, probe)
     node.machine.write(SETTINGS, f'{SITE}helper_dir = "{WORK}/{folder.name}"\n')
     try:
         argv = ("python3", "-I", "-c", _RUN, f"{WORK}/{disk.name}")
@@ -212,25 +218,30 @@ def take_over(node: Node, disk: Path) -> dict[str, Any]:
         shutil.rmtree(folder)
 
 
-def _build_probe(helper_dir: Path) -> None:
+def _build_probe(helper_dir: Path, program: Path) -> None:
     """The appliance with another program than the runner: a second archive over its root."""
     built = (appliance.FOLDER / "current").resolve()
     folder = helper_dir / "probe"
     shutil.copytree(built, folder, ignore=shutil.ignore_patterns("state"))
     (helper_dir / "current").symlink_to(folder.name)
     with (folder / "initrd").open("ab") as file:
-        file.write(_pack_probe())
+        file.write(_pack_probe(program))
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["files"]["initrd"]["size"] = (folder / "initrd").stat().st_size
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
 @functools.cache
-def _pack_probe() -> bytes:
+def _pack_probe(program: Path) -> bytes:
     with tempfile.TemporaryDirectory() as scratch:
-        shutil.copyfile(_PROBE, Path(scratch, "probe.py"))
+        shutil.copyfile(program, Path(scratch, "probe.py"))
+        package = Path(scratch, "snf_image_host")
+        package.mkdir()
+        (package / "__init__.py").touch()
+        shutil.copyfile(cgroup.__file__, package / "cgroup.py")
         init = Path(scratch, "init")
         init.write_text(_INIT.read_text().replace("-m snf_image_helper", "/probe.py"))
         init.chmod(0o755)
         argv = ["cpio", "--create", "--quiet", "--format=newc", f"--directory={scratch}"]
-        return process.run(argv, stdin=b"init\nprobe.py\n").stdout
+        names = (path.relative_to(scratch) for path in sorted(Path(scratch).rglob("*")))
+        return process.run(argv, stdin="".join(f"{name}\n" for name in names).encode()).stdout

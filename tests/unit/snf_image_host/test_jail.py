@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from snf_ganeti.errors import NodeError
-from snf_image_host.jail import Confinement, Jail, find_jail, make_jail_argv
+from snf_image_host.jail import Confinement, Jail, make_jail_argv
 from snf_image_host.syscalls import SyscallProfile, find_names, open_filter
 
 JAIL = Jail(uid=990, gid=991)
@@ -50,11 +49,11 @@ def test_a_device_comes_with_its_group() -> None:
     assert "--clear-groups" not in argv
 
 
-def test_root_is_no_user_for_a_jail() -> None:
-    with pytest.raises(NodeError, match="is root"):
-        find_jail("root")
-    with pytest.raises(NodeError, match="does not exist"):
-        find_jail("nobody-has-this-name")
+def test_the_control_group_is_entered_first() -> None:
+    jail = Jail(990, 991, Path("/sys/fs/cgroup/snf-image/990"))
+    argv = make_jail_argv(jail, Confinement("decoder", 1 << 30), ["xz"], filter_fd=7)
+    assert argv[:2] == ["sh", "-c"]
+    assert argv[3:5] == ["/sys/fs/cgroup/snf-image/990/cgroup.procs", "prlimit"]
 
 
 @pytest.mark.parametrize("profile", ["decoder", "server"])
