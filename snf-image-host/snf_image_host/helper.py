@@ -11,6 +11,7 @@ import math
 import os
 import selectors
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -171,6 +172,7 @@ class Session:
         self.console = Console()
         self._unsent = b""
         self._partial = b""
+        self._lines: deque[bytes] = deque()
         self._count = 0
         self.ready = False
         self._doing = "starting" if restored else "booting"
@@ -245,7 +247,11 @@ class Session:
         self._give_up_at = self._cancel_at + self._limits.hard_timeout
 
     def _read_events(self) -> Iterator[Event]:
-        """Events until the VM closes its end. Raises DeadlineError, NodeError."""
+        """Events until the VM closes its end; one that is not taken waits for the next call.
+
+        Raises DeadlineError, NodeError.
+        """
+        yield from self._take_events()
         with selectors.DefaultSelector() as selector:
             selector.register(self.vm.events, selectors.EVENT_READ)
             selector.register(self.vm.output, selectors.EVENT_READ)
@@ -259,9 +265,13 @@ class Session:
                     elif key.fileobj is self.vm.output:
                         self.console.keep(data)
                     else:
-                        for line in self._split_lines(data):
-                            self._count += 1
-                            yield _parse(line, self._count)
+                        self._lines += self._split_lines(data)
+                yield from self._take_events()
+
+    def _take_events(self) -> Iterator[Event]:
+        while self._lines:
+            self._count += 1
+            yield _parse(self._lines.popleft(), self._count)
 
     def _check_deadlines(self) -> None:
         now = time.monotonic()

@@ -14,6 +14,7 @@ from snf_ganeti.errors import DeadlineError, NodeError, SnfError
 from snf_image_helper.protocol import (
     VERSION,
     Event,
+    Failed,
     Ready,
     Request,
     RunResult,
@@ -111,6 +112,32 @@ def test_a_vm_that_is_ready_gets_its_request_at_once(play: Play) -> None:
     assert session.wait_ready()
     assert session.converse(make_request_line(REQUEST), lambda event: None).status == "ok"
     assert got == [REQUEST]
+
+
+def test_what_comes_with_ready_is_kept_for_the_conversation(play: Play) -> None:
+    """One chunk, as a VM in the hands of its image may send it: nothing of it is lost."""
+
+    def script(vm: FakeVm) -> None:
+        line = make_event_line(Ready(VERSION), 1.0) + make_event_line(Failed(("broken",)), 1.0)
+        vm.events.sendall(line)
+        vm.read_line()
+        vm.send(RunResult("ok", ""))
+        vm.power_off()
+
+    session, events = play(script).session(), list[Event]()
+    assert session.wait_ready()
+    session.converse(make_request_line(REQUEST), events.append)
+    assert events == [Ready(VERSION), Failed(("broken",)), RunResult("ok", "")]
+
+
+def test_a_second_ready_in_the_chunk_of_the_first_breaks_the_protocol(play: Play) -> None:
+    def script(vm: FakeVm) -> None:
+        vm.events.sendall(2 * make_event_line(Ready(VERSION), 1.0))
+
+    session = play(script).session()
+    assert session.wait_ready()
+    with pytest.raises(NodeError, match="out of its order"):
+        session.converse(make_request_line(REQUEST), lambda event: None)
 
 
 def test_what_wakes_a_vm_is_fresh_and_answered_anew(play: Play) -> None:
