@@ -24,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
-VERSION = 1
+VERSION = 2
 REQUEST_PORT = "org.snf.request"
 EVENTS_PORT = "org.snf.events"
 
@@ -89,6 +89,7 @@ class Request:
 
     hostname: empty where the image's own stays.
     properties: image and instance properties merged, names in upper case.
+    rsa_key: PEM of a new key for the guest's SSH server; empty where the helper makes it.
     entropy: base64 of random bytes for the guest kernel's pool. time: the host's clock,
     seconds since the epoch.
     """
@@ -102,6 +103,7 @@ class Request:
     auth_keys: str = field(default="", repr=False)
     personality: tuple[PersonalityFile, ...] = field(default=(), repr=False)
     properties: Mapping[str, str] = field(default_factory=dict)
+    rsa_key: str = field(default="", repr=False)
     entropy: str = field(default="", repr=False)
     time: float = 0.0
     old_hostname: str = ""

@@ -19,8 +19,8 @@ from snf_image_host.saved_state import verify_state
 from snf_image_host.settings import Settings
 
 TOOLS = (
-    *("bwrap", "lz4", "mmdebstrap", "prlimit", "qemu-img", "qemu-nbd", "qemu-system-x86_64"),
-    *("setpriv", "xz", "zstd"),
+    *("bwrap", "lz4", "mmdebstrap", "openssl", "prlimit", "qemu-img", "qemu-nbd"),
+    *("qemu-system-x86_64", "setpriv", "xz", "zstd"),
 )
 """Programs that a deployment may run."""
 _QEMU_OVERHEAD = 200

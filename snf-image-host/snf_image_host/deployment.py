@@ -12,6 +12,8 @@ What is opened is closed on the way out, whichever that is.
 """
 
 import contextlib
+import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from snf_ganeti.errors import InputError
@@ -19,7 +21,8 @@ from snf_image_helper.protocol import Request, is_hostname
 from snf_image_host.addressing import make_nics
 from snf_image_host.customization import customize, find_helper
 from snf_image_host.environ import Disk, Instance
-from snf_image_host.helper import start_helper
+from snf_image_host.helper import Helper, HelperVm, start_helper
+from snf_image_host.host_key import HostKey, start_host_key
 from snf_image_host.identity import open_jail
 from snf_image_host.image import Image, ImageOrder, make_order, open_image
 from snf_image_host.journal import Journal
@@ -32,7 +35,7 @@ from snf_image_host.targets import Target, open_target
 @dataclass(frozen=True)
 class Plan:
     """What a deployment does. request: for the helper, None when nothing is to be customized;
-    the moment adds time and entropy to it."""
+    the moment adds time, entropy and a key to it."""
 
     order: ImageOrder
     disks: tuple[Disk, ...]
@@ -100,11 +103,20 @@ def deploy(plan: Plan, settings: Settings, journal: Journal, *, dry_run: bool = 
             if dry_run:
                 _require_room(image, targets[0])
                 return
-            helper = stack.enter_context(start_helper(vm)) if vm is not None else None
+            prepared = stack.enter_context(_prepare(vm)) if vm is not None else None
             _copy(image, targets[0], journal)
-        if plan.request is not None and helper is not None:
+        if plan.request is not None and prepared is not None:
             with journal.stage("helper"):
-                customize(plan.request, helper, targets, journal)
+                helper, key = prepared
+                request = dataclasses.replace(plan.request, rsa_key=key.read())
+                customize(request, helper, targets, journal)
+
+
+@contextlib.contextmanager
+def _prepare(vm: HelperVm) -> Iterator[tuple[Helper, HostKey]]:
+    """What is on its way while the image is copied."""
+    with start_helper(vm) as helper, start_host_key() as key:
+        yield helper, key
 
 
 def _copy(image: Image, target: Target, journal: Journal) -> None:

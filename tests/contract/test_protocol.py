@@ -40,6 +40,7 @@ REQUEST = Request(
     auth_keys="s3cr3t-3",
     personality=(PersonalityFile("/etc/motd", "s3cr3t4=", "root", "adm", 0o644),),
     properties={"SWAP": "2:512"},
+    rsa_key="s3cr3t-6",
     entropy="s3cr3t5=",
     time=1e9,
 )
@@ -179,9 +180,9 @@ def test_a_request_over_the_limit_is_not_sent(monkeypatch: pytest.MonkeyPatch) -
     ("line", "reason"),
     [
         (b"{}", "the first line is not a request"),
-        (b'{"type": "request", "version": 2}', "the host speaks version 2, this helper 1"),
-        (b'{"type": "request", "version": 1}', "malformed"),
-        (b'{"type": "request", "version": 1, "nics": [], "personality": [{}]}', "malformed"),
+        (b'{"type": "request", "version": 1}', "the host speaks version 1, this helper 2"),
+        (b'{"type": "request", "version": 2}', "malformed"),
+        (b'{"type": "request", "version": 2, "nics": [], "personality": [{}]}', "malformed"),
     ],
 )
 def test_a_request_of_another_version_or_form_is_refused(line: bytes, reason: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from snf_ganeti import process
+from snf_image_helper.protocol import Request
 from snf_image_helper.task import Context, Skip, Task, TaskFailed
 
 _KEY_SECONDS = 600.0
@@ -27,7 +28,7 @@ def run(context: Context) -> None:
     files = [name for name in tree.list_dir(_FOLDER) if name.startswith("ssh_host_")]
     kinds = find_kinds(files) or (_DEFAULT if tree.is_file("/usr/sbin/sshd") else ())
     _require_entropy()
-    pairs = {kind: _make_pair(kind, context.request.hostname) for kind in kinds}
+    pairs = {kind: _make_pair(kind, context.request) for kind in kinds}
     for name in (
         name for name in files if re.fullmatch(r"ssh_host_(\w+_)?key(\.pub|-cert\.pub)?", name)
     ):
@@ -46,15 +47,29 @@ def find_kinds(files: list[str]) -> tuple[str, ...]:
 
 
 def make_argv(kind: str, hostname: str, path: str) -> list[str]:
-    comment = f"root@{hostname}"
+    comment = _make_comment(hostname)
     return ["ssh-keygen", "-q", "-t", kind, *_OPTIONS[kind], "-N", "", "-C", comment, "-f", path]
 
 
-def _make_pair(kind: str, hostname: str) -> tuple[bytes, bytes]:
+def _make_comment(hostname: str) -> str:
+    return f"root@{hostname}"
+
+
+def _make_pair(kind: str, request: Request) -> tuple[bytes, bytes]:
     with tempfile.TemporaryDirectory() as folder:  # in memory, as all of the helper is
         path = Path(folder) / "key"
-        process.run(make_argv(kind, hostname, str(path)), timeout=_KEY_SECONDS)
+        if kind == "rsa" and request.rsa_key:
+            return _complete_pair(path, request)
+        process.run(make_argv(kind, request.hostname, str(path)), timeout=_KEY_SECONDS)
         return path.read_bytes(), path.with_suffix(".pub").read_bytes()
+
+
+def _complete_pair(path: Path, request: Request) -> tuple[bytes, bytes]:
+    """The host's key, read by the program that made all others."""
+    path.touch(mode=0o600)
+    path.write_text(request.rsa_key)
+    kind, public, *_ = process.run(["ssh-keygen", "-y", "-f", str(path)]).text.split()
+    return path.read_bytes(), f"{kind} {public} {_make_comment(request.hostname)}\n".encode()
 
 
 def _require_entropy() -> None:

@@ -241,6 +241,23 @@ class TestKeys:
         derived = subprocess.run(["ssh-keygen", "-y", "-f", str(private)], capture_output=True)
         assert derived.stdout.decode() == public.read_text()
 
+    def test_the_hosts_rsa_key_is_taken(self, root: Path, make_context: MakeContext) -> None:
+        folder = root / "etc/ssh"
+        folder.mkdir()
+        (folder / "ssh_host_rsa_key").write_text("old")
+        argv = ["openssl", "genrsa", "-traditional", "3072"]
+        key = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+        run("DeleteSSHKeys", make_context(rsa_key=key))
+        private, public = folder / "ssh_host_rsa_key", folder / "ssh_host_rsa_key.pub"
+        assert private.read_text() == key
+        assert private.stat().st_mode & 0o777 == 0o600
+        assert public.read_text().endswith(" root@web.example.org\n")
+        shown = subprocess.run(["ssh-keygen", "-l", "-f", str(public)], capture_output=True)
+        assert shown.stdout.decode().split()[::3] == ["3072", "(RSA)"]
+        argv = ["ssh-keygen", "-Y", "sign", "-q", "-n", "file", "-f", str(private)]
+        proof = subprocess.run(argv, input=b"x", capture_output=True)
+        assert proof.stdout.startswith(b"-----BEGIN SSH SIGNATURE-----")
+
     def test_a_guest_without_a_server_gets_no_host_keys(self, make_context: MakeContext) -> None:
         with pytest.raises(Skip, match="no SSH server"):
             run("DeleteSSHKeys", make_context())
