@@ -15,6 +15,7 @@ from snf_image_host.appliance import read_appliance, verify_appliance
 from snf_image_host.customization import find_helper
 from snf_image_host.helper import find_state, start_helper
 from snf_image_host.identity import find_parent, open_jail
+from snf_image_host.image_cache import ImageCache
 from snf_image_host.saved_state import verify_state
 from snf_image_host.settings import Settings
 
@@ -89,6 +90,21 @@ def _look_for_spool(site: Settings) -> str:
     return f"{site.spool_dir}, {free >> 30} GiB free"
 
 
+def _look_for_cache(site: Settings) -> str:
+    """A node without a cache is able all the same: it fetches each image every time."""
+    if not site.cache_size:
+        return "none: cache_size is 0"
+    cache = ImageCache(site.cache_dir, site.cache_size << 20)
+    try:
+        images = [file for file in cache.list_files() if file.whole]
+    except FileNotFoundError:
+        images = []
+    except OSError as error:
+        return f"cache_dir {site.cache_dir} can't be used, images are fetched every time: {error}"
+    taken = sum(image.size for image in images) >> 20
+    return f"{site.cache_dir}, {len(images)} images, {taken} of {site.cache_size} MiB"
+
+
 def _look_for_memory(site: Settings) -> str:
     available = parse_available(Path("/proc/meminfo").read_text()) >> 20
     needed = site.helper_memory + _QEMU_OVERHEAD
@@ -142,6 +158,7 @@ CHECKS: dict[str, Callable[[Settings], str]] = {
     "tools": _look_for_tools,
     "images": _look_for_images,
     "spool": _look_for_spool,
+    "cache": _look_for_cache,
     "memory": _look_for_memory,
     "appliance": _look_for_appliance,
     "state": _look_for_state,

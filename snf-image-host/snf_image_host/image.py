@@ -13,7 +13,8 @@ from snf_image_host.formats import Format, Room, Workshop, open_format
 from snf_image_host.jail import Jail
 from snf_image_host.parameters import Checksum, Parameters
 from snf_image_host.settings import Settings
-from snf_image_host.sources import NULL, open_source
+from snf_image_host.sources import NULL
+from snf_image_host.sources.cached import open_cached_source
 from snf_image_host.targets import Target
 
 
@@ -41,8 +42,8 @@ def open_image(order: ImageOrder, settings: Settings, jail: Jail) -> Iterator["I
         yield Image(None, None)
         return
     with (
-        open_source(order.id, settings) as source,
-        open_content(source, order.checksum, jail) as content,
+        open_cached_source(order.id, order.checksum, settings) as (source, checksum),
+        open_content(source, checksum, jail) as content,
     ):
         yield Image(content, open_format(order.format, content, Workshop(settings, jail)))
 

@@ -11,20 +11,23 @@ from snf_image_host.addressing import AddressingSettings
 COMPONENT = "snf-image-host"
 _UID_FIRST, _UID_LAST = 65536, (1 << 31) - 1
 """What is below belongs to accounts, or stands for nobody."""
+_MAY_BE_NONE = ("cache_size",)
 
 
 @dataclass(frozen=True)
 class Settings:
     """Every key of the component with its default; the manual page says the same in words.
 
-    helper_memory: MiB. The timeouts are seconds: until the helper answers, until it is asked
-    to stop, and from then until it is killed. helper_uids: first and last. progress_monitor: a
-    program's absolute path, or empty.
+    helper_memory, cache_size: MiB; a cache of 0 is none. The timeouts are seconds: until the
+    helper answers, until it is asked to stop, and from then until it is killed.
+    helper_uids: first and last. progress_monitor: a program's absolute path, or empty.
     """
 
     image_dir: Path = Path("/var/lib/snf-image")
     helper_dir: Path = Path("/var/lib/snf-image/helper")
     spool_dir: Path = Path("/var/tmp")  # noqa: S108 - nameless files only; large, unlike /tmp
+    cache_dir: Path = Path("/var/cache/snf-image")
+    cache_size: int = 10240
     variants_dir: Path = Path("/etc/ganeti/snf-image/variants")
     answer_file_dir: Path = Path("/etc/snf-image-host/answer-files")
     helper_uids: tuple[int, ...] = (90000, 90255)
@@ -52,6 +55,8 @@ def check(settings: Settings) -> None:
         if isinstance(value, Path) and not value.is_absolute():
             raise SettingsError(f"{each.name} must be an absolute path, not {str(value)!r}")
         if isinstance(value, int | float) and not 0 < value < float("inf"):
+            if each.name in _MAY_BE_NONE and value == 0:
+                continue
             raise SettingsError(f"{each.name} must be more than 0, not {value!r}")
     monitor = settings.progress_monitor
     if monitor and not Path(monitor).is_absolute():
