@@ -115,8 +115,17 @@ def follow_tags(settings: Settings) -> None:
                 log.info("NIC %d of %s: profile %s", nic.index, nic.instance, text)
 
 
+_last_errors: dict[str, str] = {}
+
+
 def _attempt(what: str, act: Callable[[], object]) -> None:
+    """Log an error when it is another than last time: most are tried again each second."""
     try:
         act()
     except SnfError as error:
-        log.error("%s: %s", what, error)
+        if _last_errors.get(what) != str(error):
+            log.error("%s: %s", what, error)
+        _last_errors[what] = str(error)
+    else:
+        if _last_errors.pop(what, ""):
+            log.info("%s: done now", what)

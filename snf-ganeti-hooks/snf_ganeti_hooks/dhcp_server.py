@@ -1,14 +1,16 @@
 """The node's dnsmasq: its interfaces, its files, and the process, kept running."""
 
 import contextlib
+import json
 import logging
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from snf_ganeti import process
+from snf_ganeti.errors import NodeError, SnfError
 from snf_ganeti_hooks import link
 from snf_ganeti_hooks.dhcp import (
     SERVER_ADDRESS,
@@ -26,11 +28,14 @@ from snf_ganeti_hooks.state import RUN, write_file
 log = logging.getLogger(__name__)
 
 LEASES = Path("/var/lib/snf-ganeti-hooks/leases")
+PROBLEMS = "dhcp-problems.json"
+_LIMIT = 16 << 20
 _RESTART_SECONDS = 2.0
 
 
 class Dnsmasq:
-    """One dnsmasq, kept running between `update` and `stop`."""
+    """One dnsmasq, kept running between `update` and `stop`. problem: why it does not, or
+    empty."""
 
     def __init__(self, name: str, run: Path, leases: Path) -> None:
         self.name = name
@@ -41,6 +46,7 @@ class Dnsmasq:
         self._child: subprocess.Popen[bytes] | None = None
         self._written = ("", "")
         self._started = -_RESTART_SECONDS
+        self.problem = ""
 
     def update(self, services: Sequence[Service], settings: DhcpSettings) -> None:
         """Serve these networks; what is served already is left alone.
@@ -70,15 +76,20 @@ class Dnsmasq:
         """Start dnsmasq when it does not run; one that ends at once is not tried in a loop."""
         if self._child is not None:
             if self._child.poll() is None:
+                if time.monotonic() - self._started >= _RESTART_SECONDS:
+                    self.problem = ""
                 return
-            log.error("dnsmasq for %s ended with status %d", self.name, self._child.returncode)
+            self.problem = f"dnsmasq ended with status {self._child.returncode}"
             self._stack.close()
             self._child = None
         if time.monotonic() - self._started >= _RESTART_SECONDS:
             self._started = time.monotonic()
             self.leases.parent.mkdir(parents=True, exist_ok=True)
             argv = ["dnsmasq", f"--conf-file={self.configuration}"]
-            self._child = self._stack.enter_context(process.spawn(argv))
+            try:
+                self._child = self._stack.enter_context(process.spawn(argv))
+            except NodeError as error:
+                self.problem = str(error)
 
     def _end(self) -> None:
         self._stack.close()
@@ -94,6 +105,7 @@ class DhcpServers:
         self.run = run
         self.leases = leases
         self._running: dict[str, Dnsmasq] = {}
+        self._problems: dict[str, str] = {}
 
     def __enter__(self) -> "DhcpServers":
         return self
@@ -103,33 +115,68 @@ class DhcpServers:
             each.stop()
 
     def update(self, nics: Iterable[Nic]) -> None:
-        """Serve these NICs, and no other. Raises SnfError."""
-        services = find_services(nics, self.settings)
-        set_interfaces(services)
-        groups = group_services(services)
+        """Serve these NICs, and no other; what fails for one network does not stop another."""
+        groups = group_services(find_services(nics, self.settings))
+        links = link.find_links()
+        remove_interfaces(links, [each for members in groups.values() for each in members])
         for name in [name for name in self._running if name not in groups]:
             self._running.pop(name).stop()
+        problems: dict[str, str] = {}
         for name, members in groups.items():
             if name not in self._running:
                 self._running[name] = Dnsmasq(name, self.run, self.leases)
-            self._running[name].update(members, self.settings)
+            if problem := self._serve(self._running[name], members, links):
+                problems |= {nic.tap: problem for service in members for nic in service.nics}
+        self._report(problems)
+
+    def _serve(
+        self, dnsmasq: Dnsmasq, services: Sequence[Service], links: Mapping[str, link.Link]
+    ) -> str:
+        """Serve the networks of a process; gives why that is not done, or nothing."""
+        try:
+            for service in services:
+                set_interface(links, service)
+            dnsmasq.update(services, self.settings)
+        except SnfError as error:
+            return str(error)
+        return dnsmasq.problem
+
+    def _report(self, problems: Mapping[str, str]) -> None:
+        """Log what is new, and keep it for those who look at this node's NICs."""
+        if problems != self._problems:
+            for text in sorted(set(problems.values()) - set(self._problems.values())):
+                taps = ", ".join(tap for tap in sorted(problems) if problems[tap] == text)
+                log.error("no addresses are given to guests on %s: %s", taps, text)
+            write_file(self.run / PROBLEMS, json.dumps(problems), mode=0o644)
+            self._problems = dict(problems)
 
 
-def set_interfaces(services: Iterable[Service]) -> None:
-    """Make the interfaces of these services, and remove those of others. Raises SnfError."""
-    links = link.find_links()
-    wanted = {service.interface: service for service in services}
+def read_problems(run: Path = RUN) -> dict[str, str]:
+    """Tap → why its guest gets no address from this node now."""
+    try:
+        with (run / PROBLEMS).open("rb") as file:
+            return {str(tap): str(text) for tap, text in json.loads(file.read(_LIMIT)).items()}
+    except (OSError, ValueError, AttributeError):
+        return {}
+
+
+def remove_interfaces(links: Mapping[str, link.Link], services: Iterable[Service]) -> None:
+    """Remove the interfaces of other services than these. Raises SnfError."""
+    wanted = {service.interface for service in services}
     gone = [name for name in links if name.startswith(SERVICE) and name not in wanted]
     link.run_batch([f"link del {name}" for name in gone], force=True)
-    for name, service in wanted.items():
-        port = links.get(service.port)
-        if name in links and (not service.port or (port and port.master == service.first.link)):
-            continue
-        if name in links:
-            link.run_batch([f"link del {name}"])
-        link.run_batch(make_interface_lines(service))
-        link.set_sysctls(make_sysctls(service))
-        link.run_batch(make_address_lines(service))
+
+
+def set_interface(links: Mapping[str, link.Link], service: Service) -> None:
+    """Make the interface of a service, if it is not there as it should be. Raises SnfError."""
+    name, port = service.interface, links.get(service.port)
+    if name in links and (not service.port or (port and port.master == service.first.link)):
+        return
+    if name in links:
+        link.run_batch([f"link del {name}"])
+    link.run_batch(make_interface_lines(service))
+    link.set_sysctls(make_sysctls(service))
+    link.run_batch(make_address_lines(service))
 
 
 def make_interface_lines(service: Service) -> list[str]:

@@ -1,6 +1,7 @@
 """nftables in the kernel, through libnftables' JSON: the one place that reads and changes it."""
 
 import contextlib
+import ctypes
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +12,7 @@ from snf_ganeti import process
 from snf_ganeti.errors import NodeError
 from snf_ganeti_hooks.ruleset import FAMILIES, TABLE, Command, Tracker, make_base_commands
 
+_LIBRARY = "libnftables.so.1"
 _PROBE = "snf_probe"
 
 
@@ -21,14 +23,18 @@ class NftError(NodeError):
 def run(commands: Sequence[Command]) -> list[dict[str, Any]]:
     """Run commands as one transaction; gives what libnftables listed. Raises NftError."""
     try:
-        nft = nftables.Nftables()
+        ctypes.CDLL(_LIBRARY)  # without it the class complains to standard error, too
+        nft = nftables.Nftables(_LIBRARY)
     except OSError as missing:
         raise NodeError(f"nftables can't be used: {missing}") from None
     nft.set_json_output(True)
     status, output, error = nft.cmd(json.dumps({"nftables": list(commands)}))
     if status:
         raise NftError(f"nftables refused: {_find_reason(error)}")
-    listed: list[dict[str, Any]] = json.loads(output)["nftables"] if output else []
+    try:
+        listed: list[dict[str, Any]] = json.loads(output)["nftables"] if output else []
+    except (ValueError, KeyError):
+        raise NodeError("what nftables lists can't be read") from None
     return listed
 
 

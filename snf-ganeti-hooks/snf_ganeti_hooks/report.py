@@ -1,10 +1,11 @@
 """What operators see of this node's NICs: a readable table, or JSON."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from snf_ganeti_hooks import setup, state
+from snf_ganeti.errors import SnfError
+from snf_ganeti_hooks import dhcp_server, reconcile, setup, state, tags
 from snf_ganeti_hooks.inventory import Drop, Inventory, read_inventory
 from snf_ganeti_hooks.node import Node
 from snf_ganeti_hooks.routing import find_addresses
@@ -31,21 +32,49 @@ class Row:
 
 
 def read_rows(node: Node) -> list[Row]:
-    """Every NIC that has a state, by instance and index. Raises SnfError."""
+    """Every NIC that has a state, by instance and index; what can't be read of the kernel is a
+    note of each."""
     states, broken = state.read_states(node.run)
-    inventory = read_inventory()
-    rows = [make_row(node, each, inventory) for each in states.values()]
+    notes = find_notes(node, states)
+    try:
+        inventory, unread = read_inventory(), ""
+    except SnfError as error:
+        inventory, unread = None, str(error)
+    rows = []
+    for tap, each in states.items():
+        problems = [unread] if inventory is None else find_problems(node, each, inventory)
+        rows.append(make_row(node, each, inventory, [*problems, *notes[tap]]))
     rows += [
         Row("", tap, 0, "", "", "", "", (), "", {}, "its state can't be read") for tap in broken
     ]
     return sorted(rows, key=lambda row: (row.instance, row.index, row.tap))
 
 
-def make_row(node: Node, of: NicState, inventory: Inventory) -> Row:
-    nic = of.nic
+def find_notes(node: Node, states: Mapping[str, NicState]) -> dict[str, list[str]]:
+    """What the service could not do yet, by tap."""
+    notes: dict[str, list[str]] = {tap: [] for tap in states}
+    file = tags.read_file(tags.find_path(node.run))
+    for changed in tags.find_changed(states, file) if file else []:
+        profile = setup.choose(node, changed).profile.name
+        notes[changed.nic.tap].append(f"profile {profile} is not in force yet")
+    for tap, problem in dhcp_server.read_problems(node.run).items():
+        notes.setdefault(tap, []).append(f"it gets no address: {problem}")
+    return notes
+
+
+def find_problems(node: Node, of: NicState, inventory: Inventory) -> list[str]:
+    """What `check` would say of this NIC, and why its profile is not the one asked for."""
+    present = inventory.links.get(of.nic.tap)
+    if present is None or present.index != of.ifindex:
+        return ["its tap has gone"]
+    findings, wanted = reconcile.find_wanted(node, {of.nic.tap: of})
+    findings += [found for each in wanted for found in reconcile.compare_nic(node, inventory, each)]
     choice = setup.choose(node, of)
-    present = inventory.links.get(nic.tap)
-    gone = present is None or present.index != of.ifindex
+    return [*([choice.problem] if choice.problem else []), *(each.problem for each in findings)]
+
+
+def make_row(node: Node, of: NicState, inventory: Inventory | None, notes: Sequence[str]) -> Row:
+    nic = of.nic
     return Row(
         instance=nic.instance,
         tap=nic.tap,
@@ -55,9 +84,9 @@ def make_row(node: Node, of: NicState, inventory: Inventory) -> Row:
         kind=nic.kind.value,
         link=nic.link,
         addresses=tuple(map(str, find_addresses(nic))),
-        profile=choice.profile.name,
-        dropped=_sum_drops(nic.tap, inventory),
-        note="its tap has gone" if gone else choice.problem,
+        profile=setup.choose(node, of).profile.name,
+        dropped=_sum_drops(nic.tap, inventory) if inventory else {},
+        note="; ".join(notes),
     )
 
 

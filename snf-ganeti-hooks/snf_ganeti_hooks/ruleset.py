@@ -27,6 +27,7 @@ from snf_ganeti_hooks.expression import (
     set_mark,
 )
 from snf_ganeti_hooks.guard import MARK_GUEST, MARK_REPLY, make_guard
+from snf_ganeti_hooks.neighbour import make_answer
 from snf_ganeti_hooks.nic import Kind, Nic
 from snf_ganeti_hooks.profile import Profile
 
@@ -116,12 +117,11 @@ def make_base(tracker: Tracker) -> tuple[Chain, ...]:
     return tuple(chains)
 
 
-def make_part(nic: Nic, profile: Profile, tracker: Tracker, table: int = 0) -> Part:
-    """A NIC's own rules. table: a routed NIC's routing table."""
+def make_part(nic: Nic, profile: Profile, tracker: Tracker, tap_mac: str, table: int = 0) -> Part:
+    """A NIC's own rules. tap_mac: of routed taps; table: a routed NIC's routing table."""
     family = "inet" if nic.kind is Kind.ROUTED else "bridge"
-    guard = Chain(
-        *("netdev", f"guard-{nic.tap}", tuple(make_guard(nic, table))), "ingress", -10, nic.tap
-    )
+    sent = (*make_guard(nic, table), *make_answer(nic, tap_mac))
+    guard = Chain("netdev", f"guard-{nic.tap}", sent, "ingress", -10, nic.tap)
     to = Chain(family, f"to-{nic.tap}", tuple(make_admission(nic, profile)))
     entry = Entry(family, "to_guest", nic.tap, to.name)
     zone = make_zone(nic)

@@ -48,8 +48,7 @@ def set_up(node: Node, environ: Mapping[str, str], *, tags_known: bool = True) -
     try:
         if earlier is not None:
             forget(node, earlier)
-        part = make_part(nic, choice.profile, node.tracker, table)
-        nft.apply(make_up_commands(nic, part), node.tracker)
+        nft.apply(make_up_commands(nic, build_part(node, made, choice)), node.tracker)
         connect(node, nic, table)
         state.write_state(made, node.run)
         if node.settings.nfdhcpd_dir:
@@ -104,7 +103,8 @@ def change_profile(node: Node, changed: NicState) -> Choice:
 
 
 def build_part(node: Node, of: NicState, choice: Choice) -> Part:
-    return make_part(of.nic, choice.profile, node.tracker, read_table(of.nic))
+    tap_mac, table = node.settings.tap_mac, read_table(of.nic)
+    return make_part(of.nic, choice.profile, node.tracker, tap_mac, table)
 
 
 def choose(node: Node, of: NicState) -> Choice:

@@ -10,7 +10,7 @@ from testbed.bed import Bed
 
 SECONDS = 1500.0
 SOAK = os.environ.get("SNF_SOAK") == "1"
-CHOSEN = () if SOAK else ("-k", "bridged or tenant")
+CHOSEN = () if SOAK else ("-k", "bridged or vlan or tenant or neighbour")
 
 
 def test_bridged_packets_with_bridge_conntrack(bed: Bed) -> None:

@@ -9,7 +9,7 @@ import contextlib
 import itertools
 import socket
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import pytest
@@ -42,7 +42,7 @@ GUEST4, GUEST6 = "198.51.100.7", "2001:db8:1:0:a800:1ff:fe00:7"
 PEER4, PEER6 = "198.51.100.8", "2001:db8:1:0:a800:1ff:fe00:8"
 WORLD4, WORLD6 = "192.0.2.1", "2001:db8:ff::1"
 SPOOFED4, SPOOFED6 = "198.51.100.66", "2001:db8:1::66"
-KINDS = ("routed", "private-filtered", "bridged")
+KINDS = ("routed", "private-filtered", "physical-vlan", "bridged")
 PROFILES = ("unprotected", "limited", "protected")
 FAMILIES = (socket.AF_INET, socket.AF_INET6)
 LINK_LOCAL = "fe80::a800:1ff:fe00:7"
@@ -79,7 +79,12 @@ class Setting:
 
 @pytest.fixture(scope="module", params=KINDS)
 def setting(request: pytest.FixtureRequest, bed: Bed) -> Iterator[Setting]:
-    makers = {"routed": make_routed, "private-filtered": make_private, "bridged": make_bridged}
+    makers: dict[str, Callable[[Hosting], Setting]] = {
+        "routed": make_routed,
+        "private-filtered": make_private,
+        "physical-vlan": make_vlan,
+        "bridged": make_bridged,
+    }
     with open_hosting(bed.folder / f"hosting-{request.param}", bed.layers) as hosting:
         made = makers[request.param](hosting)
         for family in FAMILIES:  # both know each other's MAC before anything is counted
@@ -110,14 +115,20 @@ def make_routed(hosting: Hosting) -> Setting:
     return Setting("routed", hosting, nic, guest, world, WORLD4, WORLD6)
 
 
-def make_bridged(hosting: Hosting) -> Setting:
+def make_vlan(hosting: Hosting) -> Setting:
+    """A bridge that is one tenant's, on an uplink that carries its VLAN."""
+    return make_bridged(hosting, "physical-vlan")
+
+
+def make_bridged(hosting: Hosting, tags: str = "") -> Setting:
     outside = hosting.add_station("up0", PEER_MAC)
     configure(outside, PEER4, PEER6)
     hosting.ip("link add br0 type bridge", "link set br0 up", "link set up0 master br0 up")
-    nic = NicWords("tap0", GUEST_MAC, {"MODE": "bridged", "LINK": "br0", "IP": GUEST4, **SUBNET})
+    words = {"MODE": "bridged", "LINK": "br0", "NETWORK_TAGS": tags, "IP": GUEST4, **SUBNET}
+    nic = NicWords("tap0", GUEST_MAC, words)
     guest = hosting.add_guest(nic)
     configure(guest, GUEST4, GUEST6)
-    return Setting("bridged", hosting, nic, guest, outside, PEER4, PEER6)
+    return Setting(tags or "bridged", hosting, nic, guest, outside, PEER4, PEER6)
 
 
 def make_private(hosting: Hosting) -> Setting:
@@ -477,6 +488,53 @@ def test_routed_guest_is_not_answered_by_a_false_name(bed: Bed) -> None:
         assert GUEST4 in known
         assert SPOOFED4 not in known
         assert SPOOFED6 not in known
+
+
+def test_routed_guest_finds_a_neighbour_of_its_subnet(bed: Bed) -> None:
+    """Two guests with static addresses, no router advertised, and the subnet on their links."""
+    with open_hosting(bed.folder / "hosting-static", bed.layers) as hosting:
+        setting = make_routed(hosting)
+        neighbour = hosting.add_guest(
+            NicWords("tap1", PEER_MAC, {**setting.nic.words, "IP": PEER4})
+        )
+        configure(neighbour, PEER4, PEER6)
+        pair = replace(setting, peer=neighbour, peer4=PEER4, peer6=PEER6)
+        for family in FAMILIES:
+            for sender, receiver in ((neighbour, setting.guest), (setting.guest, neighbour)):
+                assert not passes(pair, family, sender, receiver, lambda: None, lambda _: False)
+        known = setting.guest.run("ip", "-6", "neigh", "show", PEER6).text
+        assert TAP_MAC in known
+        with setting.guest.sniff() as sniffer:
+            setting.guest.send(bytes(make_ns(GUEST6, GUEST6)))
+            setting.guest.send(bytes(make_ns(SPOOFED6, "2001:db8:1::99")))
+            setting.guest.send(bytes(make_ns(GUEST6, "2001:db8:1::98")))
+            answers = sniffer.read_until(lambda frame: is_answer(frame, "2001:db8:1::98"))
+        assert not [each for each in answers if ICMPv6ND_NA in Ether(each)]
+
+
+def make_ns(source: str, target: str) -> Ether:
+    option = ICMPv6NDOptSrcLLAddr(lladdr=GUEST_MAC)
+    head = Ether(src=GUEST_MAC, dst="33:33:ff:00:00:01") / IPv6(src=source, dst="ff02::1:ff00:1")
+    return head / ICMPv6ND_NS(tgt=target) / option
+
+
+def is_answer(frame: bytes, target: str) -> bool:
+    """Is it a neighbour advertisement that the protocol's rules allow?"""
+    read = Ether(frame)
+    if ICMPv6ND_NA not in read or read[ICMPv6ND_NA].tgt != target:
+        return False
+    found = read[ICMPv6ND_NA]
+    assert (found.R, found.S, found.O, read[IPv6].hlim) == (1, 1, 0, 255)
+    assert (read[IPv6].src, read[IPv6].dst) == (target, GUEST6)
+    assert found.cksum == Ether(bytes(strip_checksum(read)))[ICMPv6ND_NA].cksum
+    return True
+
+
+def strip_checksum(frame: Ether) -> Ether:
+    """The frame as scapy sends it, which then counts the checksum itself."""
+    copy = frame.copy()
+    del copy[ICMPv6ND_NA].cksum
+    return copy
 
 
 def contains(mark: bytes, frame: Ether) -> bool:
