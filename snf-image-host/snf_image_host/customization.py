@@ -1,8 +1,10 @@
 """A customization: the helper VM of this node at work on open disks."""
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from snf_image_helper.protocol import Request
 from snf_image_host.accelerator import find_accelerator
@@ -42,6 +44,26 @@ def customize(
     helper.attach([target.vm_disk for target in targets])
     request = dataclasses.replace(request, time=time.time(), entropy=make_entropy())
     helper.run(request, journal.follow_helper)
+    make_durable(targets)
+
+
+@contextlib.contextmanager
+def flushing(target: Target) -> Iterator[None]:
+    """Have a disk take what was written to it while the block goes on.
+
+    Raises NodeError, also in place of what failed in the block: a disk that lost its writes is
+    the reason of that.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(make_durable, [target])
+        try:
+            yield
+        finally:
+            done.result()
+
+
+def make_durable(targets: Sequence[Target]) -> None:
+    """Have all that was written reach the disks. Raises NodeError."""
     for target in targets:
         with telling(target, "made durable"):
             target.flush()

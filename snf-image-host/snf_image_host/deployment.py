@@ -6,7 +6,9 @@ parameters and the settings, and touches nothing. `deploy` carries a plan out, i
     verify   this node has a helper appliance that boots, and a user id of its own
     open     the image is there, and every disk; the image fits
     copy     the image's bytes go to the first disk
-    helper   the helper VM, on its way since the image is known to be there, customizes it
+    helper   the helper VM, on its way since the image is known to be there, customizes it while
+             the disks still take what was copied; it ends when they have all of it
+    sync     the same wait, where nothing is to be customized
 
 What is opened is closed on the way out, whichever that is.
 """
@@ -19,7 +21,7 @@ from dataclasses import dataclass
 from snf_ganeti.errors import InputError
 from snf_image_helper.protocol import Request, is_hostname
 from snf_image_host.addressing import make_nics
-from snf_image_host.customization import customize, find_helper
+from snf_image_host.customization import customize, find_helper, flushing, make_durable
 from snf_image_host.environ import Disk, Instance
 from snf_image_host.helper import Helper, HelperVm, start_helper
 from snf_image_host.host_key import HostKey, start_host_key
@@ -106,10 +108,13 @@ def deploy(plan: Plan, settings: Settings, journal: Journal, *, dry_run: bool = 
             prepared = stack.enter_context(_prepare(vm)) if vm is not None else None
             _copy(image, targets[0], journal)
         if plan.request is not None and prepared is not None:
-            with journal.stage("helper"):
+            with journal.stage("helper"), flushing(targets[0]):
                 helper, key = prepared
                 request = dataclasses.replace(plan.request, rsa_key=key.read())
                 customize(request, helper, targets, journal)
+        else:
+            with journal.stage("sync"):
+                make_durable(targets)
 
 
 @contextlib.contextmanager

@@ -74,7 +74,8 @@ def copy_runs(
     measure: Callable[[Run], tuple[int, int]],
     on_progress: OnProgress,
 ) -> None:
-    """Write all runs, then make them durable. measure: position and total after a run.
+    """Write all runs; the target's `flush` makes them durable. measure: position and total
+    after a run.
 
     What fails in making the runs is raised as it is; an OSError of the target as NodeError.
     """
@@ -92,8 +93,6 @@ def copy_runs(
             if time.monotonic() - clock >= _PROGRESS_INTERVAL:
                 clock = time.monotonic()
                 on_progress(*measure(run))
-    with telling(target, "made durable"):
-        target.flush()
 
 
 @contextlib.contextmanager

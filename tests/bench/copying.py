@@ -52,6 +52,7 @@ def deploy(image: Path, disk: Path) -> None:
         open_target(Disk(0, 0, path=str(disk)), JAIL) as target,
     ):
         it.copy_to(target, lambda position, total: None)
+        target.flush()
 
 
 def run_durably(disk: Path, *argv: str | Path, shell: bool = False) -> None:

@@ -26,6 +26,7 @@ from snf_ganeti.errors import InputError, NodeError
 from snf_image_helper.protocol import VERSION
 from snf_image_host import appliance
 from snf_image_host.boot_prefix import build_boot_prefix
+from snf_image_host.customization import make_durable
 from snf_image_host.environ import Disk
 from snf_image_host.image import ImageOrder, open_image
 from snf_image_host.jail import Jail
@@ -140,6 +141,7 @@ def deploy(
         open_target(where, JAIL) as target,
     ):
         image.copy_to(target, lambda position, total: told.append((position, total)))
+        make_durable([target])
     return told
 
 

@@ -140,13 +140,12 @@ def test_an_endless_maker_ends_with_the_copy(disk: Path, monkeypatch: pytest.Mon
         copy(make(), disk)
 
 
-@pytest.mark.parametrize("step", ["erase", "flush"])
-def test_a_disk_that_fails_before_or_behind_the_copy_is_one_line(
-    disk: Path, monkeypatch: pytest.MonkeyPatch, step: str
+def test_a_disk_that_fails_before_the_copy_is_one_line(
+    disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(self: FileTarget) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(FileTarget, step, fail)
-    with pytest.raises(NodeError, match=r"disk can't be (erased|made durable): Input/output error"):
+    monkeypatch.setattr(FileTarget, "erase", fail)
+    with pytest.raises(NodeError, match="disk can't be erased: Input/output error"):
         copy(make_runs(), disk)

@@ -43,6 +43,9 @@ class MemoryDisk:
             self.content[:] = bytes(self.size)
         return self.blank
 
+    def share(self, file: int, length: int) -> bool:
+        return False
+
     def write(self, start: int, data: memoryview) -> None:
         self._break()
         assert start + len(data) <= self.size
