@@ -1,11 +1,14 @@
-"""Holes of files: found and made."""
+"""Holes of files, found and made; blocks of files, shared."""
 
 import ctypes
 import errno
+import fcntl
 import os
+import struct
 from collections.abc import Iterator
 
 _KEEP_SIZE, _PUNCH_HOLE = 1, 2
+_FICLONERANGE = 0x4020940D  # linux/fs.h
 _UNABLE = (
     *(errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENOTTY, errno.ENODEV, errno.EPERM),
 )
@@ -42,3 +45,16 @@ def punch_hole(descriptor: int, start: int, length: int) -> bool:
     if number not in _UNABLE:
         raise OSError(number, os.strerror(number))
     return False
+
+
+def share_blocks(file: int, into: int, length: int) -> bool:
+    """Have the first bytes of a file be another's, in whole blocks that both share until one of
+    them is written; False where that can't be done. Holes stay holes. See ioctl_ficlonerange(2).
+    """
+    try:
+        fcntl.ioctl(into, _FICLONERANGE, struct.pack("qQQQ", file, 0, length, 0))
+    except OSError as error:
+        if error.errno in (*_UNABLE, errno.EXDEV, errno.EISDIR):
+            return False
+        raise
+    return True

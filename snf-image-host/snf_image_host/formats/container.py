@@ -53,6 +53,8 @@ def make_opener(kind: str, read_layout: ReadLayout) -> OpenFormat:
 class Container:
     """An image of the format `kind`."""
 
+    file = None
+
     def __init__(
         self, kind: str, read_layout: ReadLayout, content: Content, workshop: Workshop
     ) -> None:

@@ -15,6 +15,7 @@ class Diskdump:
             raise InputError(f"{content.name} is empty")
         self._content = content
         self.size = content.size
+        self.file = content.descriptor
 
     def open_runs(self, room: Room) -> contextlib.AbstractContextManager[Iterator[Run]]:
         self._content.hold_to(room.size)

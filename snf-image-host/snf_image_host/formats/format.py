@@ -35,6 +35,10 @@ class Format(Protocol):
     def size(self) -> int | None:
         """Bytes of the disk; None when nobody knows yet."""
 
+    @property
+    def file(self) -> int | None:
+        """A regular file of this node whose bytes are the disk's, one for one, if there is one."""
+
     def open_runs(self, room: Room) -> contextlib.AbstractContextManager[Iterator[Run]]:
         """The disk's contents. Raises SnfError, before anything is written where possible."""
 

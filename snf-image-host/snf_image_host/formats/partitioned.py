@@ -44,6 +44,8 @@ def make_opener(kind: FileSystem) -> OpenFormat:
 class Partitioned:
     """A disk that is made around a file system."""
 
+    file = None
+
     def __init__(self, kind: FileSystem, content: Content, workshop: Workshop) -> None:
         if not content.head.startswith(kind.magic, kind.offset):
             raise InputError(f"{content.name} is no {kind.name} file system")

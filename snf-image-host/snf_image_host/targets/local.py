@@ -11,7 +11,7 @@ from pathlib import Path
 
 from snf_ganeti.errors import InputError, NodeError
 from snf_image_host.page_cache import WriteBehind
-from snf_image_host.sparse_file import find_data, punch_hole
+from snf_image_host.sparse_file import find_data, punch_hole, share_blocks
 from snf_image_host.vm import DiskKind, VmDisk
 
 _BLKGETSIZE64 = 0x80081272
@@ -65,6 +65,9 @@ class LocalTarget:
     def erase(self) -> bool:
         return False
 
+    def share(self, file: int, length: int) -> bool:
+        return False
+
     def write(self, start: int, data: memoryview) -> None:
         at = 0
         while at < len(data):
@@ -112,6 +115,17 @@ class FileTarget(LocalTarget):
     def erase(self) -> bool:
         """A file system that punches holes gives all of the file's blocks back."""
         return punch_hole(self.descriptor, 0, self.size)
+
+    def share(self, file: int, length: int) -> bool:
+        """btrfs and XFS can, within one file system: whole blocks; the rest is copied."""
+        tail = length % os.fstatvfs(self.descriptor).f_bsize
+        whole = length - tail
+        if not whole or not share_blocks(file, self.descriptor, whole):
+            return False
+        punch_hole(self.descriptor, whole, self.size - whole)
+        if tail:
+            self.write(whole, memoryview(os.pread(file, tail, whole)))
+        return True
 
 
 class BlockTarget(LocalTarget):

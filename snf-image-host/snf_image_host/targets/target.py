@@ -25,6 +25,10 @@ class Target(Protocol):
     def erase(self) -> bool:
         """Make the whole disk read as zeros if that costs next to nothing; was it done?"""
 
+    def share(self, file: int, length: int) -> bool:
+        """Have the disk begin with the first `length` bytes of a regular file, by sharing its
+        blocks; False, and nothing is changed, where that can't be done."""
+
     def write(self, start: int, data: memoryview) -> None:
         """Write all of `data`."""
 

@@ -187,6 +187,9 @@ class UriTarget:
     def erase(self) -> bool:
         return self._disk.zero(0, self.size, fast=True)
 
+    def share(self, file: int, length: int) -> bool:
+        return False
+
     def write(self, start: int, data: memoryview) -> None:
         self._disk.write(start, data)
 
