@@ -14,7 +14,9 @@ import contextlib
 import fcntl
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from pathlib import Path
 
 from snf_ganeti.lock import lock_file
@@ -38,27 +40,48 @@ def make_memory(size: int) -> Iterator[int]:
         os.close(ram)
 
 
-@contextlib.contextmanager
-def share_memory(state: SavedState) -> Iterator[int]:
-    """A saved state's memory: another run's if there is one, else read anew.
+@dataclass(frozen=True)
+class SharedMemory:
+    """ram: the file. wait: returns when all of the memory is in it, and nobody can change it any
+    more; raises NodeError (the state is damaged), OSError."""
 
-    Raises NodeError (the state is damaged), LockError, OSError.
+    ram: int
+    wait: Callable[[], None]
+
+
+@contextlib.contextmanager
+def share_memory(state: SavedState) -> Iterator[SharedMemory]:
+    """A saved state's memory: another run's if there is one, else read anew, by a thread: QEMU
+    starts meanwhile, and does not look into a memory that is restored.
+
+    Raises LockError, OSError.
     """
     name = f"snf-image-helper-{state.name}"
     sign = state.folder / _SIGN
-    with lock_file(state.folder / _LOCK, timeout=_LOCK_TIMEOUT):
+    with ThreadPoolExecutor(1) as pool, contextlib.ExitStack() as lock:
+        lock.enter_context(lock_file(state.folder / _LOCK, timeout=_LOCK_TIMEOUT))
         ram = _find(sign, name, state.memory_size)
+        draft = None
         if ram is None:
-            ram = _read(state, name)
+            ram = draft = _make_draft(state, name)
         target = f"/proc/{os.getpid()}/fd/{ram}"
-        _point(sign, target)  # the newest run is the one that is there longest
-    try:
-        yield ram
-    finally:
-        os.close(ram)
-        with contextlib.suppress(OSError):
-            if sign.readlink() == Path(target):
-                sign.unlink()
+
+        def finish() -> None:
+            with lock:
+                if draft is not None:
+                    state.read_memory(draft)
+                    fcntl.fcntl(draft, fcntl.F_ADD_SEALS, _SEALS)
+                _point(sign, target)  # the newest run is the one that is there longest
+
+        finished = pool.submit(finish)
+        try:
+            yield SharedMemory(ram, finished.result)
+        finally:
+            wait([finished])
+            os.close(ram)
+            with contextlib.suppress(OSError):
+                if sign.readlink() == Path(target):
+                    sign.unlink()
 
 
 def _find(sign: Path, name: str, size: int) -> int | None:
@@ -83,15 +106,9 @@ def _is_memory(ram: int, name: str, size: int) -> bool:
     )
 
 
-def _read(state: SavedState, name: str) -> int:
+def _make_draft(state: SavedState, name: str) -> int:
     ram = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    try:
-        os.truncate(ram, state.memory_size)
-        state.read_memory(ram)
-        fcntl.fcntl(ram, fcntl.F_ADD_SEALS, _SEALS)
-    except BaseException:
-        os.close(ram)
-        raise
+    os.truncate(ram, state.memory_size)
     return ram
 
 

@@ -63,10 +63,11 @@ def restore_vm(
     Raises NodeError (the state is damaged), LockError, OSError.
     """
     with (
-        share_memory(state) as ram,
+        share_memory(state) as shared,
         _filled_pipe(state.read_devices()) as devices,
-        _start(accelerator, memory, ram, Restore(devices), jail) as running,
+        _start(accelerator, memory, shared.ram, Restore(devices), jail) as running,
     ):
+        shared.wait()
         for command in make_restore_commands(Restore(devices)):
             running.control.post(command)
         yield running
