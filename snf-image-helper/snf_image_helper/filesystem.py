@@ -130,20 +130,20 @@ def parse_superblock(text: str) -> Superblock:
     )
 
 
-def mount(device: str, target: str, options: Sequence[str] = ()) -> None:
+def mount(device: str, kind: str, target: str, options: Sequence[str] = ()) -> None:
     """Mount a file system of the table; devices, set-user-id and execution are always off.
 
-    Raises TaskFailed when the device holds none, or one that can't be mounted.
+    kind: what the device's superblock says. Raises TaskFailed when that is none of the table,
+    or can't be mounted.
     """
-    found = read_superblock(device).type
-    if found not in FILE_SYSTEMS:
-        raise TaskFailed(f"{device} holds {found or 'nothing known'}, which can't be mounted")
-    argv = ["mount", "--types", FILE_SYSTEMS[found].driver]
+    if kind not in FILE_SYSTEMS:
+        raise TaskFailed(f"{device} holds {kind or 'nothing known'}, which can't be mounted")
+    argv = ["mount", "--types", FILE_SYSTEMS[kind].driver]
     try:
         process.run([*argv, "--options", ",".join((*_SAFE, *options)), device, target])
     except CommandError as error:
         first = error.output.strip().partition("\n")[0].removeprefix(f"mount: {target}: ")
-        raise TaskFailed(f"{found} can't be mounted: {first}") from None
+        raise TaskFailed(f"{kind} can't be mounted: {first}") from None
 
 
 def unmount(target: str) -> None:
@@ -168,11 +168,11 @@ def _flush(target: str) -> int:
 
 
 @contextlib.contextmanager
-def mounted(device: str, options: Sequence[str] = ()) -> Iterator[str]:
+def mounted(device: str, kind: str, options: Sequence[str] = ()) -> Iterator[str]:
     """A file system on a mount point of its own, for the length of the block."""
     target = tempfile.mkdtemp(prefix="mnt-", dir="/run")
     try:
-        mount(device, target, options)
+        mount(device, kind, target, options)
         try:
             yield target
         finally:
@@ -188,7 +188,7 @@ def grow(device: str, partition_size: int, kind: str, growth: Growth) -> None:
     """
     if growth.check is not None:
         _check(device, kind, growth.check(device))
-    with mounted(device) if growth.mounted else contextlib.nullcontext(device) as place:
+    with mounted(device, kind) if growth.mounted else contextlib.nullcontext(device) as place:
         process.run(growth.argv(place), timeout=_TIMEOUT)
         size = growth.size(place)
     if not partition_size - growth.slack <= size <= partition_size:

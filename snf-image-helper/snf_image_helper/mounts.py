@@ -112,11 +112,15 @@ def _name(device: Device) -> str:
 def _find_subvolume(device: Device) -> tuple[str, ...] | None:
     """The mount options with which a device shows a root; None when there are none."""
     choices: list[tuple[str, ...]] = [()]
-    if device.superblock.type == "btrfs":
+    kind = device.superblock.type
+    if kind == "btrfs":
         choices += [(f"subvol={name}",) for name in _SUBVOLUMES]
     for options in choices:
         try:
-            with mounted(device.path, options) as target, _opened(target) as tree:
+            with (
+                mounted(device.path, device.superblock.type, options) as target,
+                _opened(target) as tree,
+            ):
                 if _MARKS & set(tree.list_dir("/etc")):
                     return options
         except TaskFailed:  # also of a subvolume that is not there
@@ -141,7 +145,7 @@ def mount_image(context: Context) -> None:
     devices = find_devices(context.disks)
     root, options = find_root(devices, context.request.properties.get("ROOT_PARTITION", ""))
     Path(ROOT).mkdir(exist_ok=True)
-    _mount(context, root.path, ROOT, options)
+    _mount(context, root, ROOT, options)
     tree = Tree(ROOT)
     try:
         _mount_entries(context, tree, devices)
@@ -180,9 +184,9 @@ def _mount_entry(
     if target == ROOT:
         # Paths of later entries would be found in the tree below, and mounted in the one above.
         raise TaskFailed("it would be mounted over the root")
-    _mount(context, device.path, target, entry.subvolume)
+    _mount(context, device, target, entry.subvolume)
 
 
-def _mount(context: Context, device: str, target: str, options: Sequence[str]) -> None:
-    mount(device, target, options)
+def _mount(context: Context, device: Device, target: str, options: Sequence[str]) -> None:
+    mount(device.path, device.superblock.type, target, options)
     context.mounted.append(target)

@@ -79,18 +79,18 @@ def read_size(kind: str, device: str) -> int:
 @pytest.mark.parametrize("kind", ["ext2", "ext4", "xfs", "btrfs"])
 def test_growth_keeps_what_is_there(make_loop: LoopMaker, kind: str) -> None:
     device = make_loop(kind)
-    with mounted(device) as place:
+    with mounted(device, read_superblock(device).type) as place:
         Path(place, "file").write_text("kept")
     grow_whole(device)
     assert NEW - (16 << 20) <= read_size(kind, device) <= NEW
     grow_whole(device)  # once more is no harm
-    with mounted(device) as place:
+    with mounted(device, read_superblock(device).type) as place:
         assert Path(place, "file").read_text() == "kept"
 
 
 def test_a_corrupt_file_system_is_refused(make_loop: LoopMaker) -> None:
     device = make_loop("ext4")
-    with mounted(device) as place:
+    with mounted(device, read_superblock(device).type) as place:
         for number in range(200):
             Path(place, f"file{number}").write_text("x")
     with open(device, "r+b") as file:  # the inode tables of the first group
@@ -102,13 +102,13 @@ def test_a_corrupt_file_system_is_refused(make_loop: LoopMaker) -> None:
 
 
 def test_nothing_of_the_image_is_executable(make_loop: LoopMaker) -> None:
-    with mounted(make_loop("ext4")) as place:
+    with mounted(make_loop("ext4"), "ext4") as place:
         options = run("findmnt", "--noheadings", "--output", "OPTIONS", place)
         assert {"nodev", "nosuid", "noexec"} <= set(options.strip().split(","))
 
 
 def fill_root(device: str, fstab: str, folder: str = "", name: str = "12") -> None:
-    with mounted(device) as place:
+    with mounted(device, read_superblock(device).type) as place:
         etc = Path(place, folder, "etc")
         etc.mkdir(parents=True)
         (etc / "fstab").write_text(fstab)
@@ -152,9 +152,11 @@ def test_what_fstab_lists_is_mounted_where_it_says(
         "server:/x /x nfs defaults 0 0\n"
         "LABEL=usb /media/usb ext4 noauto 0 0\n",
     )
-    with mounted(root) as place:
+    with mounted(root, read_superblock(root).type) as place:
         Path(place, "srv").mkdir()
-    with mounted(by_name) as place:  # a way out, if it were resolved by the helper's own root
+    with mounted(
+        by_name, read_superblock(by_name).type
+    ) as place:  # a way out, if it were resolved by the helper's own root
         Path(place, "lib").mkdir()
         Path(place, "lib/link").symlink_to("/srv")
     context, warnings = mount(root, labelled, by_name, by_uuid)
@@ -184,7 +186,7 @@ def test_nothing_is_mounted_over_the_root(
     fill_root(root, "/dev/vdb /. ext4 nofail 0 0\n/dev/vda /srv ext4 defaults 0 0\n")
     outside = tmp_path / "outside"
     outside.mkdir()
-    with mounted(cover) as place:
+    with mounted(cover, read_superblock(cover).type) as place:
         Path(place, "srv").symlink_to(outside)
     context, warnings = mount(root, cover)
     assert warnings == ["/. of the guest's fstab (/dev/vdb): it would be mounted over the root"]
@@ -202,7 +204,7 @@ def test_an_fstab_of_too_many_lines_is_refused(make_loop: LoopMaker, mount: Moun
 @pytest.mark.parametrize("folder", ["", "@rootfs"])
 def test_a_root_in_a_subvolume(make_loop: LoopMaker, mount: Mount, folder: str) -> None:
     device = make_loop("btrfs")
-    with mounted(device) as place:
+    with mounted(device, read_superblock(device).type) as place:
         for name in (folder, "@home"):
             if name:
                 run("btrfs", "subvolume", "create", f"{place}/{name}")
