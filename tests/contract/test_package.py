@@ -27,6 +27,7 @@ PROVIDERS = {
     "redis": "python3-redis",
     "dns": "python3-dnspython",
     "nftables": "python3-nftables",
+    "numpy": "python3-numpy",
     "requests": "python3-requests",
     "seccomp": "python3-seccomp",
     "urllib3": "python3-urllib3",

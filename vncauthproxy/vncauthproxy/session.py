@@ -16,6 +16,9 @@ from vncauthproxy.stream import Stream
 from vncauthproxy.tickets import Grant
 
 Kind = Literal["browser", "viewer", "legacy"]
+SCREEN_CHUNK = (1 << 18) - 10
+"""Bytes of a screen that are carried at once: with the head of a WebSocket's frame they fill
+records of TLS, and none goes out for the ten bytes that are left."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +160,7 @@ class Session:
 
     async def _carry_down(self, client: Client, backend: Stream) -> None:
         try:
-            while data := await backend.read():
+            while data := await backend.read(SCREEN_CHUNK):
                 await client.write(data)
         except SnfError as error:
             self.stop(End(str(error), 4000, resumable=True))

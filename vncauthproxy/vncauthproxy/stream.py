@@ -15,7 +15,9 @@ from collections.abc import Iterator
 from snf_ganeti.errors import SnfError
 
 CHUNK = 1 << 16
-_TURN = 1 << 18
+_RECORD = 1 << 14
+"""Bytes of a record of TLS, at most."""
+_TURN = 1 << 19
 """Bytes after which a connection that never has to wait lets others have their turn."""
 _TCP_USER_TIMEOUT = 18  # milliseconds; linux/tcp.h
 _KEEPALIVE = {
@@ -48,6 +50,7 @@ class Stream:
         self._loop = asyncio.get_running_loop()
         self._lock = asyncio.Lock()
         self._waiters: dict[bool, list[asyncio.Future[None]]] = {False: [], True: []}
+        self._watched: set[bool] = set()
         self._turn = 0
 
     @property
@@ -81,7 +84,7 @@ class Stream:
         """Some bytes, or none at the end. Raises ConnectionEnded."""
         while True:
             try:
-                data = self.socket.recv(limit)
+                data = self._read_records(limit) if self.tls else self.socket.recv(limit)
             except (BlockingIOError, ssl.SSLWantReadError):
                 await self._wait(writable=False)
             except ssl.SSLWantWriteError:
@@ -94,6 +97,20 @@ class Stream:
                 self.bytes_in += len(data)
                 await self._count(len(data))
                 return data
+
+    def _read_records(self, limit: int) -> bytes:
+        """What is there of TLS. One call gives one record at most; where that is full, and more
+        is likely to have come, others are put to it."""
+        data = self.socket.recv(min(limit, _RECORD))
+        if len(data) < _RECORD or limit == _RECORD:
+            return data
+        records = [data]
+        left = limit - len(data)
+        with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLWantWriteError, ssl.SSLEOFError):
+            while left and (data := self.socket.recv(min(left, _RECORD))):
+                records.append(data)
+                left -= len(data)
+        return b"".join(records)
 
     async def read_exactly(self, size: int) -> bytes:
         """Raises ConnectionEnded when it ends before."""
@@ -156,9 +173,9 @@ class Stream:
 
     def close(self) -> None:
         """At once, whoever still waits for it."""
-        for writable, waiters in self._waiters.items():
-            if waiters:
-                self._stop_waiting(writable)
+        for writable in list(self._watched):
+            self._stop_waiting(writable)
+            self._unwatch(writable)
         self.socket.close()
 
     async def close_gently(self, seconds: float) -> None:
@@ -179,28 +196,25 @@ class Stream:
             raise ConnectionEnded("the connection was closed")
         self._turn = 0
         future: asyncio.Future[None] = self._loop.create_future()
-        waiters = self._waiters[writable]
-        waiters.append(future)
-        if len(waiters) == 1:
+        self._waiters[writable].append(future)
+        if writable not in self._watched:
+            self._watched.add(writable)
             add = self._loop.add_writer if writable else self._loop.add_reader
             add(self.socket.fileno(), self._stop_waiting, writable)
-        try:
-            await future
-        except asyncio.CancelledError:
-            with contextlib.suppress(ValueError):
-                waiters.remove(future)
-                if not waiters:
-                    self._remove(writable)
-            raise
+        await future
 
     def _stop_waiting(self, writable: bool) -> None:
-        self._remove(writable)
+        """A socket is watched on as long as somebody waits for it each time: to stop and start
+        costs more than to be told once in vain."""
         waiters, self._waiters[writable] = self._waiters[writable], []
-        for future in waiters:
-            if not future.done():
-                future.set_result(None)
+        waiting = [future for future in waiters if not future.done()]
+        for future in waiting:
+            future.set_result(None)
+        if not waiting:
+            self._unwatch(writable)
 
-    def _remove(self, writable: bool) -> None:
+    def _unwatch(self, writable: bool) -> None:
+        self._watched.discard(writable)
         remove = self._loop.remove_writer if writable else self._loop.remove_reader
         remove(self.socket.fileno())
 

@@ -7,13 +7,14 @@ session come as JSON in text messages, RFB in binary ones), `binary`, or none.
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from websockets import server
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Response
 
+from vncauthproxy.frames import Frames
 from vncauthproxy.rfb import ProtocolError
 from vncauthproxy.stream import CHUNK, ConnectionEnded, Stream
 
@@ -54,6 +55,7 @@ class WebSocket:
         self.controls = controls
         self._protocol = protocol
         self._early = early
+        self._frames = Frames(MESSAGE_LIMIT)
         self._ended = False
 
     @classmethod
@@ -85,16 +87,25 @@ class WebSocket:
             self._early = b""
             if not data:
                 return b""
-            self._protocol.receive_data(data)
-            received = [self._take(event) for event in self._protocol.events_received()]
-            self._ended = self._ended or bool(self._protocol.parser_exc)
+            payload = b"".join(self._take_all(data))
             await self._flush()
             if self._protocol.parser_exc:
                 raise ProtocolError(f"bad WebSocket data: {self._protocol.parser_exc}")
-            payload = received[0] if len(received) == 1 else b"".join(received)
             if payload:
                 return payload
         return b""
+
+    def _take_all(self, data: bytes) -> Iterator[bytes]:
+        for piece in self._frames.split(data):
+            if piece.is_rfb:
+                yield piece.data
+                continue
+            self._protocol.receive_data(piece.data)
+            for event in self._protocol.events_received():
+                yield self._take(event)
+            if self._ended or self._protocol.parser_exc:
+                self._ended = True
+                break
 
     def _take(self, event: Any) -> bytes:
         assert isinstance(event, Frame)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from testbed.cutting import cut_randomly
 from vncauthproxy.client_messages import CLIPBOARD_LIMIT, ClientMessages, Kind
 from vncauthproxy.rfb import ProtocolError
 
@@ -36,15 +37,6 @@ ALL = {**SHOWN, **TYPED, **CUT, **CONTROL}
 MESSAGES = st.lists(st.sampled_from(sorted(ALL)), max_size=30)
 
 
-def cut_randomly(data: bytes, source: random.Random) -> list[bytes]:
-    pieces = []
-    while data:
-        size = source.randint(1, min(len(data), 9))
-        pieces.append(data[:size])
-        data = data[size:]
-    return pieces
-
-
 @given(MESSAGES, st.booleans(), st.booleans(), st.randoms(use_true_random=False))
 def test_what_passes_is_what_the_rules_let_pass(
     names: list[str], view_only: bool, clipboard: bool, source: random.Random
@@ -52,7 +44,7 @@ def test_what_passes_is_what_the_rules_let_pass(
     messages = ClientMessages(view_only=view_only, clipboard=clipboard)
     passed = b"".join(
         messages.receive(piece)
-        for piece in cut_randomly(b"".join(ALL[name] for name in names), source)
+        for piece in cut_randomly(b"".join(ALL[name] for name in names), source, 9)
     )
     allowed = {**SHOWN, **({} if view_only else {**TYPED, **CONTROL, **(CUT if clipboard else {})})}
     whole = b"".join(ALL[name] for name in names if name in allowed)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from testbed.cutting import cut_randomly
 from testbed.rfb_peers import CASES, PASSWORD, converse, judge, settle
 from vncauthproxy.handshake import Check, Demand, Handshake, Login, Offer, StartTls, connect, serve
 from vncauthproxy.rfb import ProtocolError, Security, Subtype, Version
@@ -42,10 +43,7 @@ def test_both_sides_agree_however_the_bytes_are_cut(name: str) -> None:
 @given(st.sampled_from(sorted(CASES)), st.randoms(use_true_random=False))
 def test_both_sides_agree_on_random_cuts(name: str, source: random.Random) -> None:
     def cut(data: bytes) -> Iterator[bytes]:
-        while data:
-            size = source.randint(1, len(data))
-            yield data[:size]
-            data = data[size:]
+        return cut_randomly(data, source, len(data))
 
     converse(*CASES[name], cut)
 
