@@ -126,7 +126,7 @@ def _show_ticket(proxy: Proxy, grant: Grant, ticket: str, lifetime: float) -> di
         "session": grant.session,
         "ticket": ticket,
         # After the # a browser keeps it to itself: it is in no log and no Referer.
-        "url": f"{base}/#{ticket}",
+        "url": None if proxy.page.lack else f"{base}/#{ticket}",
         "websocket": f"wss://{base.removeprefix('https://')}{WEBSOCKET}",
         "viewer": {"host": parts.hostname, "port": parts.port or 443, "password": ticket},
         "expires": format_time(time.time() + lifetime),

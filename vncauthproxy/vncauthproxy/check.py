@@ -66,9 +66,8 @@ def _look_at_controllers(chosen: Settings) -> tuple[str, str]:
 
 
 def _look_at_page(chosen: Settings) -> tuple[str, str]:
-    if not Page(chosen.page).has_novnc:
-        return "warning", f"noVNC is not in {chosen.page.novnc}: browsers can show no console"
-    return "ok", f"noVNC is in {chosen.page.novnc}"
+    lack = Page(chosen.page).lack
+    return ("warning", lack) if lack else ("ok", f"noVNC is in {chosen.page.novnc}")
 
 
 def _look_at_store(chosen: Settings) -> tuple[str, str]:

@@ -119,6 +119,10 @@ def open_console(proxy: str, token: str, ca: Path | None, order: dict[str, Any])
         raise NodeError(f"the proxy at {proxy} can't be asked: {error}") from None
     if response.status != http.client.CREATED:
         raise InputError(str(answer.get("error", f"the proxy answered {response.status}")))
+    if not answer.get("url"):
+        raise NodeError(
+            f"the proxy at {proxy} has no page for browsers", hint="install novnc there, restart it"
+        )
     return str(answer["url"])
 
 

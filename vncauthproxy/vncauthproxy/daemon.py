@@ -73,6 +73,8 @@ async def serve(chosen: Settings) -> None:
         with _listening(front, acceptor) as works:
             async with _background(*works):
                 log.info("consoles at %s", chosen.public_url)
+                if proxy.page.lack:
+                    log.warning("%s", proxy.page.lack)
                 await stop.wait()
         await _drain(proxy)
         await acceptor.close(_CLOSE_SECONDS)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from snf_ganeti.errors import NodeError
 from vncauthproxy import settings
-from vncauthproxy.http_server import Response
+from vncauthproxy.http_server import Response, make_error
 
 _HERE = Path(__file__).resolve()
 WEB = (_HERE.parents[1] / "web", _HERE.parent / "../../../../share/vncauthproxy/web")
@@ -43,6 +43,7 @@ def make_policy(page: settings.Page) -> str:
 class Page:
     def __init__(self, page: settings.Page) -> None:
         self._policy = make_policy(page)
+        self._novnc = page.novnc
         web = next((folder for folder in WEB if folder.is_dir()), None)
         if web is None:
             raise NodeError(f"the page's files are not in {WEB[1]}", hint="reinstall vncauthproxy")
@@ -53,14 +54,19 @@ class Page:
                 self._files[f"/novnc/{path.relative_to(page.novnc)}"] = path
 
     @property
-    def has_novnc(self) -> bool:
-        return "/novnc/core/rfb.js" in self._files
+    def lack(self) -> str:
+        """Why browsers can show no console here, or nothing."""
+        if "/novnc/core/rfb.js" in self._files:
+            return ""
+        return f"noVNC is not in {self._novnc}: this proxy has no page for browsers"
 
     def find(self, path: str) -> Response | None:
         """The file that a URL's path names."""
         file = self._files.get(path)
         if file is None:
             return None
+        if self.lack and file.suffix == ".html":
+            return make_error(HTTPStatus.SERVICE_UNAVAILABLE, self.lack)
         headers = {"Content-Security-Policy": self._policy}
         if path.startswith("/novnc/"):
             headers["Cache-Control"] = "max-age=3600"

@@ -12,27 +12,24 @@ from testbed.console import (
     WebSocketClient,
 )
 from testbed.drawing import BOOT_SECTOR, COLOURS, GREEN
-from testbed.ganeti import Cluster
+from testbed.ganeti import Cluster, add_node, write_blank_os
 
 SECONDS = 120.0
 
 
-BLANK_OS = {
-    "ganeti_api_version": "20\n",
-    "parameters.list": "",
-    **dict.fromkeys(("create", "import", "export", "rename", "verify"), "#!/bin/sh\nexit 0\n"),
-}
+OS = "blank-console"
+FLOPPY = "/srv/drawing-floppy.img"
+FLOPPY_SIZE = 1_474_560
 
 
 @pytest.fixture
 def instance(cluster: Cluster) -> Iterator[str]:
     """An instance of Ganeti that runs the guest that draws."""
     name, node = "drawing", cluster.node
-    for file, content in BLANK_OS.items():
-        node.write(f"/usr/share/ganeti/os/blank-console/{file}", content, mode=0o755)
+    write_blank_os(node, OS)
     cluster.add_instance(
         name,
-        *("--os-type=blank-console", "--disk-template=file", "--disk=0:size=16M", "--no-nics"),
+        *(f"--os-type={OS}", "--disk-template=file", "--disk=0:size=16M", "--no-nics"),
         "--no-start",
     )
     listed = json.loads(node.run("cat", "/var/lib/ganeti/config.data").text)
@@ -65,6 +62,48 @@ def test_console_of_an_instance_by_name_goes_on_after_its_restart(
     files = ("--ca", f"{PKI}/ca-cert.pem", "--token-file", "/srv/client-token")
     browser.open(node.run(*argv, *files).text.strip())
     see_in_page(browser, GREEN)
+
+
+@pytest.fixture
+def wanderer(cluster: Cluster) -> Iterator[str]:
+    """A running instance that can move between two nodes: it has no disk, and a floppy."""
+    name, second = "wanderer", add_node(cluster, 2)
+    for node in (cluster.node, second):
+        write_blank_os(node, OS)
+        node.write(FLOPPY, BOOT_SECTOR.ljust(FLOPPY_SIZE, b"\0"))
+    floppy = f"kvm:boot_order=floppy,floppy_image_path={FLOPPY}"
+    cluster.add_instance(
+        name,
+        *(f"--os-type={OS}", "--disk-template=diskless", "--no-nics"),
+        f"--hypervisor-parameters={floppy}",
+    )
+    yield name
+    cluster.remove_instance(name)
+    cluster.run("gnt-node", "remove", second.hostname)
+    second.power_off()
+
+
+def test_page_follows_an_instance_to_another_node(
+    cluster: Cluster, checked: Proxy, browser: Browser, wanderer: str
+) -> None:
+    """It migrates, running, with what it shows; the page connects again by itself."""
+    ticket = checked.order(instance=wanderer, lifetime=600)
+    browser.open(ticket["url"])
+    see_in_page(browser, GREEN)
+    browser.press("d")
+    see_in_page(browser, COLOURS["d"])
+
+    first, second = cluster.node.hostname, cluster.bed.node(2).hostname
+    list_node = ("gnt-instance", "list", "--no-headers", "--output=pnode", wanderer)
+    assert cluster.run(*list_node).strip() == first
+    cluster.run("gnt-instance", "migrate", "--force", f"--target-node={second}", wanderer)
+    assert cluster.run(*list_node).strip() == second
+    assert checked.find_audit(ticket["session"])["end"] == "the instance closed its console"
+    browser.wait_until("document.body.dataset.state === 'connected'", SECONDS)
+    see_in_page(browser, COLOURS["d"])
+    browser.press("b")
+    see_in_page(browser, GREEN)
+    assert ticket["session"] in checked.find_sessions()
 
 
 def test_instance_that_does_not_run_is_told(cluster: Cluster, checked: Proxy) -> None:
