@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from snf_ganeti.errors import DeadlineError, NodeError
 from vncauthproxy import settings
+from vncauthproxy.client_handshake import Demand, Opened, connect
 from vncauthproxy.driving import drive
-from vncauthproxy.handshake import Demand, Handshake, Opened, connect
+from vncauthproxy.handshake import Handshake
 from vncauthproxy.rapi import find_instance
 from vncauthproxy.rfb import Subtype
 from vncauthproxy.stream import Stream

@@ -8,10 +8,11 @@ from snf_ganeti.errors import DeadlineError, SnfError
 from vncauthproxy import tickets
 from vncauthproxy.backend import Backend
 from vncauthproxy.driving import drive_messages
-from vncauthproxy.handshake import Handshake, Offer, serve
+from vncauthproxy.handshake import Handshake
 from vncauthproxy.http_server import BadRequest, Request
 from vncauthproxy.proxy import Proxy
 from vncauthproxy.rfb import Security
+from vncauthproxy.server_handshake import Offer, serve
 from vncauthproxy.session import End, Session
 from vncauthproxy.stream import Stream
 from vncauthproxy.websocket import WebSocket, WebSocketRefused, find_ticket

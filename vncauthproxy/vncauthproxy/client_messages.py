@@ -43,6 +43,8 @@ def _measure_gii(head: bytes) -> int:
 
 
 _QEMU = 255
+_SET_ENCODINGS = 2
+_EXTENDED_CLIPBOARD = bytes.fromhex("c0a1e5ce")
 MESSAGES = {
     0: Message(Kind.DISPLAY, 20),  # SetPixelFormat
     2: Message(Kind.DISPLAY, 4, lambda head: 4 * _number(head, 2, 4)),  # SetEncodings
@@ -65,6 +67,7 @@ QEMU_MESSAGES = {
 
 _VIEW_ONLY = frozenset({Kind.DISPLAY})
 _ALL = frozenset(Kind)
+_ENCODINGS_LIMIT = 4096
 CLIPBOARD_LIMIT = 1 << 20
 """Bytes of a clipboard; who sends more is cut off."""
 
@@ -72,8 +75,8 @@ CLIPBOARD_LIMIT = 1 << 20
 class ClientMessages:
     """The messages of one session, filtered by rules that can change at any time.
 
-    view_only: nothing passes but what asks for the screen. clipboard: whether cut text passes.
-    A change takes effect with the next message.
+    view_only: nothing passes but what asks for the screen. clipboard: whether text that was cut
+    passes, and the server is asked for its own. A change takes effect with the next message.
     """
 
     def __init__(self, *, view_only: bool = False, clipboard: bool = True) -> None:
@@ -100,6 +103,12 @@ class ClientMessages:
                 if known is None:  # its head is not complete
                     self._head = data[at:]
                     break
+                if self._is_edited(data[at]):
+                    kept += [data[start:at]] if self._passes else []
+                    start = at + known[1]
+                    kept.append(hide_clipboard(data[at:start]))
+                    at = start
+                    continue
                 passes = self._open(*known)
                 if passes != self._passes:
                     kept += [data[start:at]] if self._passes else []
@@ -133,7 +142,24 @@ class ClientMessages:
             raise ProtocolError(f"the client sent a message of unknown type {shown}")
         if len(data) - at < message.head:
             return None
-        return message, message.head + message.measure(data[at : at + message.head])
+        size = message.head + message.measure(data[at : at + message.head])
+        if self._is_edited(number) and len(data) - at < size:
+            if size > _ENCODINGS_LIMIT:
+                raise ProtocolError(f"the client sent a list of encodings of {size} bytes")
+            return None
+        return message, size
+
+    def _is_edited(self, number: int) -> bool:
+        """A message that is passed on whole, and not as it came."""
+        return number == _SET_ENCODINGS and not self.clipboard
+
+
+def hide_clipboard(message: bytes) -> bytes:
+    """SetEncodings without the extension that has a server send its clipboard: QEMU sends it to
+    nobody else."""
+    listed = [message[at : at + 4] for at in range(4, len(message), 4)]
+    kept = [encoding for encoding in listed if encoding != _EXTENDED_CLIPBOARD]
+    return message[:2] + len(kept).to_bytes(2, "big") + b"".join(kept)
 
 
 def _find_qemu(head: bytes) -> Message | None:

@@ -13,9 +13,10 @@ from collections.abc import Callable
 from snf_ganeti.errors import SnfError
 from vncauthproxy.backend import Backend
 from vncauthproxy.driving import drive
-from vncauthproxy.handshake import Handshake, Login, Offer, Proof, serve
+from vncauthproxy.handshake import Handshake, Login, Proof
 from vncauthproxy.proxy import Proxy
 from vncauthproxy.rfb import ProtocolError, Security, Subtype
+from vncauthproxy.server_handshake import Offer, serve
 from vncauthproxy.session import End, Session, Viewer
 from vncauthproxy.stream import Stream
 

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import struct
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from testbed.console import (
     paint,
 )
 from testbed.drawing import GREEN
+from testbed.rfb_client import RfbClient
 from testbed.wire import ADDRESS
 
 SECONDS = 120.0
@@ -111,6 +113,38 @@ def test_view_only_ticket_takes_no_keys(checked: Proxy, green: None) -> None:
     other = open_console(checked, checked.order())
     for _ in range(20):
         assert client.read_colour() == other.read_colour() == GREEN
+
+
+def ask_for_clipboard(client: RfbClient) -> None:
+    """By the extension of QEMU and noVNC; the server answers with what it can do."""
+    client.connection.send(struct.pack(">BxHiI", 2, 2, 0, 0xC0A1E5CE))
+
+
+def read_clipboard(client: RfbClient) -> int:
+    """The flags of a message of the server's clipboard, which comes next."""
+    assert client.connection.receive(4)[0] == 3
+    (size,) = struct.unpack(">i", client.connection.receive(4))
+    (flags,) = struct.unpack(">I", client.connection.receive(-size)[:4])
+    return int(flags)
+
+
+def test_clipboard_passes_either_way_or_neither(checked: Proxy, green: None) -> None:
+    """QEMU hands text that one client cut to the others that ask for it."""
+    text = struct.pack(">BxxxI", 6, 5) + b"hello"
+    sender, receiver = (open_console(checked, checked.order(user=user)) for user in ("a", "b"))
+    barred = open_console(checked, checked.order(user="c", clipboard=False))
+    for client in (sender, receiver, barred):
+        ask_for_clipboard(client)
+    for client in (sender, receiver):
+        assert read_clipboard(client) >> 24 == 1  # what it can do
+    barred.connection.send(text)
+    for client in (sender, receiver, barred):
+        assert client.read_colour() == GREEN  # and nothing before it
+    sender.connection.send(text)
+    assert sender.read_colour() == GREEN
+    assert read_clipboard(receiver) & 1 << 27  # there is some
+    for _ in range(5):
+        assert barred.read_colour() == GREEN
 
 
 def test_limit_of_a_user_uses_up_no_ticket(sharing: Proxy, green: None) -> None:

@@ -58,6 +58,30 @@ def test_nothing_is_copied_when_nothing_is_kept_back() -> None:
     assert ClientMessages().receive(data) == data
 
 
+@given(st.integers(0, 40), st.randoms(use_true_random=False))
+def test_server_is_not_asked_for_its_clipboard_where_that_is_forbidden(
+    count: int, source: random.Random
+) -> None:
+    """The extension is taken out of the list of encodings, wherever it stands."""
+    clipboard = bytes.fromhex("c0a1e5ce")
+    listed = [source.choice([clipboard, b"\0\0\0\1", b"\xff\xff\xff\x11"]) for _ in range(count)]
+    wanted = [encoding for encoding in listed if encoding != clipboard]
+
+    def make(encodings: list[bytes]) -> bytes:
+        return b"\2\0" + len(encodings).to_bytes(2, "big") + b"".join(encodings)
+
+    key = TYPED["KeyEvent"]
+    sent = cut_randomly(key + make(listed) + key, source, 9)
+    messages = ClientMessages(clipboard=False)
+    assert b"".join(map(messages.receive, sent)) == key + make(wanted) + key
+    assert ClientMessages().receive(make(listed)) == make(listed)
+
+
+def test_list_of_encodings_without_end_is_kept_by_nobody() -> None:
+    with pytest.raises(ProtocolError, match="encodings of 262144 bytes"):
+        ClientMessages(clipboard=False).receive(b"\2\0\xff\xff")
+
+
 def test_rule_changes_with_the_next_message() -> None:
     messages = ClientMessages()
     key = TYPED["KeyEvent"]
@@ -96,13 +120,13 @@ def test_what_can_not_be_told_apart_is_refused(data: bytes, reason: str) -> None
 
 
 @settings(max_examples=100_000 if SOAK else 300, deadline=None)
-@given(st.binary(max_size=200), st.integers(0, 200), st.booleans())
+@given(st.binary(max_size=200), st.integers(0, 200), st.booleans(), st.booleans())
 def test_any_stream_passes_or_is_refused_however_it_is_cut(
-    data: bytes, at: int, view_only: bool
+    data: bytes, at: int, view_only: bool, clipboard: bool
 ) -> None:
     outcomes = []
     for pieces in ((data,), (data[:at], data[at:])):
-        messages = ClientMessages(view_only=view_only)
+        messages = ClientMessages(view_only=view_only, clipboard=clipboard)
         try:
             outcomes.append(b"".join(map(messages.receive, pieces)))
         except ProtocolError as error:

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from testbed.cutting import cut_randomly
 from testbed.rfb_peers import CASES, PASSWORD, converse, judge, settle
-from vncauthproxy.handshake import Check, Demand, Handshake, Login, Offer, StartTls, connect, serve
+from vncauthproxy.client_handshake import Demand, connect
+from vncauthproxy.handshake import Check, Handshake, Login, StartTls
 from vncauthproxy.rfb import ProtocolError, Security, Subtype, Version
+from vncauthproxy.server_handshake import Offer, serve
 from vncauthproxy.vnc_auth import make_response
 
 SOAK = bool(os.environ.get("SNF_SOAK"))

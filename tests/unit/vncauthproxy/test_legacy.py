@@ -8,7 +8,8 @@ import pytest
 
 from snf_ganeti.errors import InputError, NodeError, SettingsError
 from vncauthproxy import passwd, users
-from vncauthproxy.legacy import Forwarding, Ports, parse_forwarding
+from vncauthproxy.legacy_console import Ports
+from vncauthproxy.legacy_request import Forwarding, parse_forwarding
 
 REQUEST = {
     "source_port": 0,
