@@ -1,6 +1,5 @@
 """Consoles of Ganeti's instances, by name."""
 
-import json
 from collections.abc import Iterator
 
 import pytest
@@ -12,32 +11,35 @@ from testbed.console import (
     WebSocketClient,
 )
 from testbed.drawing import BOOT_SECTOR, COLOURS, GREEN
-from testbed.ganeti import Cluster, add_node, write_blank_os
+from testbed.ganeti import Cluster, add_node, find_disk, write_blank_os
+from testbed.machine import Machine
 
 SECONDS = 120.0
 
 
 OS = "blank-console"
-FLOPPY = "/srv/drawing-floppy.img"
-FLOPPY_SIZE = 1_474_560
+DISK_SIZE = 16 << 20
+
+
+def add_instance(cluster: Cluster, name: str, template: str, others: tuple[Machine, ...]) -> None:
+    """An instance of Ganeti that runs the guest that draws; others: nodes that have its disk,
+    which nobody writes to, at the same place."""
+    write_blank_os(cluster.node, OS)
+    options = (f"--os-type={OS}", f"--disk-template={template}", "--disk=0:size=16M", "--no-nics")
+    cluster.add_instance(name, *options, "--no-start")
+    path = "/" + str(find_disk(cluster, name).relative_to(cluster.node.upper))
+    cluster.node.run("dd", f"of={path}", "conv=notrunc", stdin=BOOT_SECTOR)
+    for node in others:
+        write_blank_os(node, OS)
+        node.write(path, BOOT_SECTOR.ljust(DISK_SIZE, b"\0"))
+    cluster.run("gnt-instance", "start", name)
 
 
 @pytest.fixture
 def instance(cluster: Cluster) -> Iterator[str]:
-    """An instance of Ganeti that runs the guest that draws."""
-    name, node = "drawing", cluster.node
-    write_blank_os(node, OS)
-    cluster.add_instance(
-        name,
-        *(f"--os-type={OS}", "--disk-template=file", "--disk=0:size=16M", "--no-nics"),
-        "--no-start",
-    )
-    listed = json.loads(node.run("cat", "/var/lib/ganeti/config.data").text)
-    (path,) = (disk["logical_id"][1] for disk in listed["disks"].values() if name in str(disk))
-    node.run("dd", f"of={path}", "conv=notrunc", stdin=BOOT_SECTOR)
-    cluster.run("gnt-instance", "start", name)
-    yield name
-    cluster.remove_instance(name)
+    add_instance(cluster, "drawing", "file", ())
+    yield "drawing"
+    cluster.remove_instance("drawing")
 
 
 def test_console_of_an_instance_by_name_goes_on_after_its_restart(
@@ -66,19 +68,11 @@ def test_console_of_an_instance_by_name_goes_on_after_its_restart(
 
 @pytest.fixture
 def wanderer(cluster: Cluster) -> Iterator[str]:
-    """A running instance that can move between two nodes: it has no disk, and a floppy."""
-    name, second = "wanderer", add_node(cluster, 2)
-    for node in (cluster.node, second):
-        write_blank_os(node, OS)
-        node.write(FLOPPY, BOOT_SECTOR.ljust(FLOPPY_SIZE, b"\0"))
-    floppy = f"kvm:boot_order=floppy,floppy_image_path={FLOPPY}"
-    cluster.add_instance(
-        name,
-        *(f"--os-type={OS}", "--disk-template=diskless", "--no-nics"),
-        f"--hypervisor-parameters={floppy}",
-    )
-    yield name
-    cluster.remove_instance(name)
+    """A running instance that can move between two nodes."""
+    second = add_node(cluster, 2)
+    add_instance(cluster, "wanderer", "sharedfile", (second,))
+    yield "wanderer"
+    cluster.remove_instance("wanderer")
     cluster.run("gnt-node", "remove", second.hostname)
     second.power_off()
 
