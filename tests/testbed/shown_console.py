@@ -13,10 +13,11 @@ from snf_ganeti import process
 from testbed import processes
 from testbed.bed import Bed
 from testbed.browser import save_console
-from testbed.console import NODE_ADDRESS, PKI, install_files, make_certificates, prepare_rapi
+from testbed.console import install_files, prepare_rapi
 from testbed.deadline import wait_for
 from testbed.ganeti import Cluster
 from testbed.namespaces import make_enter_network_argv
+from testbed.vnc_servers import NODE_ADDRESS, PKI, make_certificates
 
 PORT = 8443
 _ETC = "/srv/console"

@@ -15,7 +15,7 @@ from vncauthproxy.rfb import Security
 from vncauthproxy.server_handshake import Offer, serve
 from vncauthproxy.session import End, Session
 from vncauthproxy.stream import Stream
-from vncauthproxy.websocket import WebSocket, WebSocketRefused, find_ticket
+from vncauthproxy.websocket import WebSocket, WebSocketRefused, find_subprotocol, find_ticket
 
 PATH = "/websocket"
 REFUSED = 4001
@@ -32,6 +32,8 @@ async def serve_browser(proxy: Proxy, stream: Stream, request: Request, early: b
     if not ticket:
         raise BadRequest(HTTPStatus.UNAUTHORIZED, "the subprotocol ticket.… is missing")
     words = [word.strip() for word in offered.split(",")]
+    if not find_subprotocol(words) and len(words) > 1:
+        raise BadRequest(HTTPStatus.BAD_REQUEST, "offer one of the subprotocols console, binary")
     try:
         socket = await WebSocket.accept(stream, request.head, early, words)
     except WebSocketRefused as error:

@@ -47,6 +47,11 @@ def find_ticket(offered: str) -> str:
     return tickets[0] if len(tickets) == 1 else ""
 
 
+def find_subprotocol(offered: Sequence[str]) -> str | None:
+    """Which of the offered ones is spoken; none where none is known."""
+    return next((word for word in (CONTROLS, _BINARY) if word in offered), None)
+
+
 class WebSocket:
     """A session's client."""
 
@@ -72,7 +77,7 @@ class WebSocket:
         response: Response | None = protocol.accept(requests[0]) if requests else None
         if response is None or response.status_code != 101:
             raise WebSocketRefused(response.serialize() if response else b"")
-        chosen = next((word for word in (CONTROLS, _BINARY) if word in offered), None)
+        chosen = find_subprotocol(offered)
         if chosen:
             response.headers["Sec-WebSocket-Protocol"] = chosen
         protocol.send_response(response)

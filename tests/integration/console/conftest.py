@@ -8,26 +8,21 @@ import pytest
 
 from snf_ganeti import process
 from testbed.browser import Browser, open_browser
-from testbed.console import (
-    NODE_ADDRESS,
-    NODE_NAME,
-    PKI,
-    SOCKET_FOLDER,
-    Proxy,
-    install_files,
-    make_certificates,
-    open_console,
-    paint,
-    prepare_rapi,
-    running_guest,
-    running_proxy,
-    wait_for_colour,
-)
+from testbed.console import Proxy, install_files, prepare_rapi, running_proxy
+from testbed.console_client import open_console, paint, wait_for_colour
 from testbed.deadline import wait_for
 from testbed.drawing import GREEN
 from testbed.ganeti import Cluster
 from testbed.machine import Machine
 from testbed.namespaces import make_enter_network_argv
+from testbed.vnc_servers import (
+    NODE_ADDRESS,
+    NODE_NAME,
+    PKI,
+    SOCKET_FOLDER,
+    make_certificates,
+    running_guest,
+)
 from testbed.wire import ADDRESS
 
 SECONDS = 120.0

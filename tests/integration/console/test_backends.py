@@ -5,19 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from testbed.console import (
-    DISPLAYS,
-    PASSWORD,
-    PKI,
-    SOCKET,
-    SOCKET_FOLDER,
-    Proxy,
-    WebSocketClient,
-    open_console,
-    paint,
-)
+from testbed.console import Proxy
+from testbed.console_client import WebSocketClient, open_console, paint
 from testbed.deadline import wait_for
 from testbed.machine import Machine
+from testbed.vnc_servers import DISPLAYS, PASSWORD, PKI, SOCKET, SOCKET_FOLDER
 
 SECONDS = 120.0
 

@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from testbed.console import NODE_ADDRESS, PKI, Proxy, make_settings, running_proxy
+from testbed.console import Proxy, make_settings, running_proxy
 from testbed.ganeti import Cluster
 from testbed.machine import Machine
+from testbed.vnc_servers import NODE_ADDRESS, PKI
 from testbed.wire import ADDRESS
 
 ETC = "/srv/unfit"

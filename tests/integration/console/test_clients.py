@@ -11,17 +11,13 @@ import pytest
 
 from snf_ganeti import process
 from testbed.browser import PHONE, Browser, see_in_page
-from testbed.console import (
-    NODE_ADDRESS,
-    NODE_NAME,
-    Proxy,
-    open_console,
-    receive,
-)
+from testbed.console import Proxy
+from testbed.console_client import open_console, receive
 from testbed.deadline import wait_for
 from testbed.drawing import COLOURS, GREEN, Colour
 from testbed.ganeti import Cluster
 from testbed.namespaces import make_enter_network_argv
+from testbed.vnc_servers import NODE_ADDRESS, NODE_NAME
 from vncauthproxy.vnc_auth import make_response
 
 SECONDS = 120.0

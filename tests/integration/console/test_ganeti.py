@@ -5,14 +5,12 @@ from collections.abc import Iterator
 import pytest
 
 from testbed.browser import Browser, see_in_page
-from testbed.console import (
-    PKI,
-    Proxy,
-    WebSocketClient,
-)
+from testbed.console import Proxy
+from testbed.console_client import WebSocketClient
 from testbed.drawing import BOOT_SECTOR, COLOURS, GREEN
 from testbed.ganeti import Cluster, add_node, find_disk, write_blank_os
 from testbed.machine import Machine
+from testbed.vnc_servers import PKI
 
 SECONDS = 120.0
 

@@ -4,6 +4,7 @@ never notices."""
 import contextlib
 import json
 import os
+import random
 import re
 import socket
 import ssl
@@ -14,21 +15,17 @@ from pathlib import Path
 
 import pytest
 
-from testbed.console import (
-    NODE_ADDRESS,
-    NODE_NAME,
-    PASSWORD,
-    Proxy,
-    WebSocketClient,
-    open_console,
-)
+from testbed.console import Proxy
+from testbed.console_client import LEGACY_PORT, WebSocketClient, ask_legacy, open_console, receive
 from testbed.deadline import wait_for
 from testbed.drawing import GREEN
 from testbed.ganeti import Cluster
+from testbed.vnc_servers import NODE_ADDRESS, NODE_NAME, PASSWORD
 from testbed.wire import ADDRESS
 
 SOAK = bool(os.environ.get("SNF_SOAK"))
 CONNECTIONS = 10_000 if SOAK else 300
+STREAMS = 300 if SOAK else 10
 SECONDS = 120.0
 MEMORY_LIMIT = 256 << 10  # KiB of resident memory that a proxy never needs
 
@@ -93,6 +90,23 @@ def test_first_bytes_of_every_kind_are_ended(sharing: Proxy, start: bytes) -> No
         read_to_the_end(peer)
 
 
+@pytest.mark.parametrize("kind", ["front", "control", "vnc", "vnc-ws", "vnc-wss"])
+def test_random_bytes_are_ended_on_every_port(sharing: Proxy, kind: str) -> None:
+    """From peers that close their half at once; a console is still its owner's after them."""
+    source, port = random.Random(kind), {"front": sharing.port, "control": LEGACY_PORT}.get(kind)
+    port = port or ask_legacy(sharing, type=kind)["source_port"]
+    for _ in range(STREAMS):
+        start = source.choice((b"", b"\x16\x03\x01", b"GET / HTTP/1.1\r\n", b"RFB 003.008\n", b"{"))
+        with sharing.connect(NODE_ADDRESS, port) as peer:
+            with contextlib.suppress(OSError):
+                peer.sendall(start + source.randbytes(source.choice((0, 1, 20, 500, 5000))))
+                peer.shutdown(socket.SHUT_WR)
+            read_to_the_end(peer)
+    with sharing.connect(NODE_ADDRESS, port) as peer:
+        peer.settimeout(SECONDS)
+        assert kind != "vnc" or receive(peer, 12) == b"RFB 003.008\n"
+
+
 def test_hello_of_tls_cut_in_two_is_served(sharing: Proxy) -> None:
     """As a slow network cuts it; the pause is longer than a viewer is waited for."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -135,6 +149,8 @@ POST = b"POST /tickets HTTP/1.1\r\nHost: x\r\n"
         (b"GET /novnc/../../../etc/passwd HTTP/1.1\r\nHost: x\r\n\r\n", 404),
         (b"GET /novnc/%2e%2e/%2e%2e/etc/passwd HTTP/1.1\r\nHost: x\r\n\r\n", 404),
         (b"GET /novnc/core/..%2f..%2fvnc.html HTTP/1.1\r\nHost: x\r\n\r\n", 404),
+        (b"DELETE /sessions/../tickets HTTP/1.1\r\nHost: x\r\n\r\n", 404),
+        (b"GET /sessions?token=x HTTP/1.1\r\nHost: x\r\n\r\n", 401),
         (b"GET https://u:p@x/ HTTP/1.1\r\nHost: x\r\n\r\n", 400),
         (b"GET /websocket HTTP/1.1\r\nHost: x\r\n\r\n", 426),
         (b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", 405),
@@ -148,6 +164,7 @@ POST = b"POST /tickets HTTP/1.1\r\nHost: x\r\n"
             413,
         ),
         (POST + b"Content-Length: -1\r\n\r\n", 400),
+        (POST + b"Authorization: Bearer " + b"x" * 1_000_000 + b"\r\n\r\n", 431),
         (b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + b"x" * 9_000 + b"\r\n\r\n", 200),
     ],
 )
@@ -166,6 +183,8 @@ def test_requests_that_are_none(sharing: Proxy, request_: bytes, status: int) ->
     [
         ("Sec-WebSocket-Protocol: binary\r\n", 401),  # no ticket
         ("Sec-WebSocket-Protocol: ticket.a, ticket.b\r\n", 401),
+        ("Sec-WebSocket-Protocol: chat, ticket.a\r\n", 400),
+        (f"Sec-WebSocket-Protocol: ticket.{'a' * 1_000_000}\r\n", 431),
         ("Sec-WebSocket-Protocol: ticket.a\r\nSec-WebSocket-Version: 8\r\n", 400),
         ("Sec-WebSocket-Protocol: ticket.a\r\nSec-WebSocket-Key: short\r\n", 400),
     ],
@@ -178,6 +197,14 @@ def test_handshakes_of_websockets_that_are_none(sharing: Proxy, lines: str, stat
             f"{lines}\r\n".encode()
         )
         assert peer.recv(65536).split()[1] == str(status).encode()
+
+
+def test_wrong_subprotocol_uses_up_nothing(sharing: Proxy) -> None:
+    """A browser would end a connection for which none of its subprotocols is chosen."""
+    ticket = sharing.order()
+    refused = WebSocketClient(sharing.open_tls(), ticket["ticket"], words="chat, mqtt")
+    assert refused.status == 400
+    assert open_console(sharing, ticket).read_colour() == GREEN
 
 
 def test_credentials_in_a_url_are_refused(sharing: Proxy) -> None:

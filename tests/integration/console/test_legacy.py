@@ -8,46 +8,16 @@ from typing import Any
 
 import pytest
 
-from testbed.console import (
-    NODE_ADDRESS,
-    NODE_NAME,
-    Proxy,
-    WebSocketClient,
-    paint,
-    receive,
-)
+from testbed.console import Proxy
+from testbed.console_client import WebSocketClient, ask_legacy, paint, receive
 from testbed.ganeti import Cluster
 from testbed.machine import Machine
 from testbed.rfb_client import RfbClient
+from testbed.vnc_servers import NODE_ADDRESS, NODE_NAME
 from vncauthproxy.client import request_forwarding
 from vncauthproxy.vnc_auth import make_response
 
 SECONDS = 120.0
-
-
-def ask_legacy(cluster: Cluster, sharing: Proxy, **changes: Any) -> dict[str, Any]:
-    request = {
-        "source_port": 0,
-        "destination_address": "127.0.0.1",
-        "destination_port": 5901,
-        "password": "eightchr",
-        "auth_user": "synnefo",
-        "auth_password": "user-secret",
-        "type": "vnc",
-        **changes,
-    }
-    context = ssl.create_default_context(cafile=sharing.ca)
-    with context.wrap_socket(
-        cluster.bed.wire.connect(NODE_ADDRESS, 24999), server_hostname=NODE_NAME
-    ) as control:
-        control.settimeout(SECONDS)
-        control.sendall(json.dumps(request).encode())
-        data = b""
-        while more := control.recv(4096):
-            data += more
-    answer = json.loads(data)
-    assert isinstance(answer, dict)
-    return answer
 
 
 class Plain:
@@ -85,7 +55,7 @@ def start_rfb(connection: Any) -> RfbClient:
 def test_legacy_console_outlives_a_port_scan_and_a_wrong_password(
     cluster: Cluster, sharing: Proxy, green: None
 ) -> None:
-    answer = ask_legacy(cluster, sharing)
+    answer = ask_legacy(sharing)
     assert (answer["status"], set(answer)) == ("OK", {"source_port", "status", "proxy_address"})
     port = answer["source_port"]
     assert 25000 <= port <= 25009
@@ -105,7 +75,7 @@ def test_legacy_console_outlives_a_port_scan_and_a_wrong_password(
 def test_legacy_console_in_a_websocket_with_tls(
     cluster: Cluster, sharing: Proxy, green: None
 ) -> None:
-    answer = ask_legacy(cluster, sharing, type="vnc-wss", source_port=25005)
+    answer = ask_legacy(sharing, type="vnc-wss", source_port=25005)
     assert answer["source_port"] == 25005
     context = ssl.create_default_context(cafile=sharing.ca)
     tls = context.wrap_socket(
@@ -133,7 +103,7 @@ def test_legacy_console_in_a_websocket_with_tls(
 def test_legacy_request_that_is_refused(
     cluster: Cluster, sharing: Proxy, changes: dict[str, object]
 ) -> None:
-    answer = ask_legacy(cluster, sharing, **changes)
+    answer = ask_legacy(sharing, **changes)
     assert (answer["status"], answer["source_port"]) == ("FAILED", 0)
     assert answer["proxy_address"] is None and answer["reason"]
 

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from testbed.console import PKI, Proxy, WebSocketClient, open_console, running_proxy
+from testbed.console import Proxy, running_proxy
+from testbed.console_client import WebSocketClient, open_console
 from testbed.deadline import wait_for
 from testbed.drawing import GREEN
 from testbed.ganeti import Cluster
 from testbed.machine import Machine
+from testbed.vnc_servers import PKI
 
 SECONDS = 120.0
 SETTINGS = """

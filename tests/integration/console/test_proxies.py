@@ -8,19 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from testbed.console import (
-    SOCKET,
-    Proxy,
-    WebSocketClient,
-    open_console,
-    paint,
-    running_proxy,
-)
+from testbed.console import Proxy, running_proxy
+from testbed.console_client import WebSocketClient, open_console, paint
 from testbed.deadline import wait_for
 from testbed.drawing import GREEN
 from testbed.ganeti import Cluster
 from testbed.machine import Machine
 from testbed.rfb_client import RfbClient
+from testbed.vnc_servers import SOCKET
 from testbed.wire import ADDRESS
 
 SECONDS = 120.0
