@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import os
 import socket
 import ssl
 from dataclasses import dataclass
@@ -55,7 +56,8 @@ class Instances:
             try:
                 stream = await _connect(place)
             except OSError as error:
-                failures.append(error.strerror or str(error))
+                # asyncio's own words name its calls.
+                failures.append(os.strerror(error.errno) if error.errno else str(error))
             else:
                 return await self._get_in(stream, place, password)
         raise NodeError(f"the console of {target} can't be reached: {', '.join(failures)}")

@@ -105,7 +105,7 @@ async def find(store: Store, handle: bytes) -> Grant:
     entry = await store.find(_name(handle)) if len(handle) <= HANDLE_LIMIT else None
     grant = _unseal(handle, entry.sealed) if entry else None
     if entry is None or grant is None:
-        raise TicketRefused("this link is not valid, or not any more", hint="ask for a new one")
+        raise TicketRefused("this link has expired or is not valid", hint="ask for a new one")
     if not entry.live:
         raise make_used()
     return grant

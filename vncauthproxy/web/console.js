@@ -18,8 +18,8 @@ const NAMED_KEYS = { "\n": KeyTable.XK_Return, "\r": KeyTable.XK_Return, "\t": K
 
 const TITLES = {
   [REFUSED]: "This link doesn't open a console",
-  [ENDED]: "The session was ended",
-  [TIME_IS_UP]: "The session is over",
+  [ENDED]: "This session has ended",
+  [TIME_IS_UP]: "This session is over",
 };
 
 const element = (id) => document.getElementById(id);
@@ -77,6 +77,7 @@ function connect() {
   const rfb = new RFB(element("screen"), channel, { shared: true });
   session.rfb = rfb;
   rfb.scaleViewport = true;
+  rfb.background = "transparent";
   rfb.viewOnly = session.viewOnly;
   rfb.addEventListener("connect", () => {
     session.attempt = 0;
