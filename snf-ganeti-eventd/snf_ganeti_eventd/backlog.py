@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 
 class Backlog:
@@ -40,9 +40,10 @@ class Backlog:
         for job_id in jobs:
             self._since.setdefault(job_id, now)
 
-    def take(self, count: int) -> dict[int, float]:
-        """The first jobs, with when they were noticed; they wait no longer."""
-        taken = dict(itertools.islice(self._since.items(), count))
+    def take(self, count: int, but: Container[int] = ()) -> dict[int, float]:
+        """The first jobs `but` these, with when they were noticed; they wait no longer."""
+        free = (each for each in self._since.items() if each[0] not in but)
+        taken = dict(itertools.islice(free, count))
         for job_id in taken:
             del self._since[job_id]
         return taken

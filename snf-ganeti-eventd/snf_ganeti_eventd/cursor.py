@@ -172,11 +172,12 @@ def read_cursor(path: Path) -> Cursor | None:
     return parse_cursor(data)
 
 
-def write_cursor(path: Path, cursor: Cursor) -> None:
-    """Write it whole or not at all, and on disk when this returns. Raises OSError."""
+def write_cursor(path: Path, data: bytes) -> None:
+    """Write what `format_cursor` made, whole or not at all, and on disk when this returns.
+    Raises OSError."""
     draft = path.with_name(path.name + ".new")
     with draft.open("wb") as file:
-        file.write(format_cursor(cursor))
+        file.write(data)
         file.flush()
         os.fsync(file.fileno())
     draft.replace(path)

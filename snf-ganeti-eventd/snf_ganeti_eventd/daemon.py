@@ -6,12 +6,12 @@ import logging
 import random
 import signal
 import time
-from pathlib import Path
 
 from snf_ganeti.errors import NodeError, SnfError
+from snf_ganeti.event_loop import make_runner
 from snf_ganeti.lock import lock_file
 from snf_ganeti_eventd import notify, ssconf
-from snf_ganeti_eventd.cursor import Cursor, CursorError, read_cursor, write_cursor
+from snf_ganeti_eventd.cursor_file import CursorFile
 from snf_ganeti_eventd.follower import Follower
 from snf_ganeti_eventd.instance import Inspector, make_luxi_query
 from snf_ganeti_eventd.job_queue import JobQueue
@@ -25,51 +25,10 @@ log = logging.getLogger(__name__)
 CURSOR = "cursor"
 LOCK = "lock"
 _SAVE_SECONDS = 0.25
+"""Between two writes of the cursor."""
 _BACKOFF = (1.0, 30.0)
 _LAST_SECONDS = 10.0
 """How long the end waits for confirms."""
-
-
-class CursorFile:
-    """The cursor and its file, written at most every `_SAVE_SECONDS`."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._saved_at = 0.0
-        self._problem = ""
-        self.is_saved = True
-
-    def read(self) -> Cursor:
-        """The cursor; an empty one, which publishes all again, when it can't be used."""
-        try:
-            cursor = read_cursor(self._path)
-            if cursor is None:
-                log.info("no cursor: every job in the queue and its archive is published")
-                return Cursor()
-        except (CursorError, OSError) as error:
-            aside = self._path.with_name(f"{self._path.name}.unusable")
-            log.error("cursor %s: %s; it becomes %s, and every job is published again",
-                      self._path, error, aside.name)  # fmt: skip
-            with contextlib.suppress(OSError):
-                self._path.replace(aside)
-            return Cursor()
-        return cursor
-
-    def save(self, cursor: Cursor, *, now: bool = False) -> None:
-        """Write it, unless that was done a moment ago: then `is_saved` stays false."""
-        self.is_saved = False
-        if not now and time.monotonic() - self._saved_at < _SAVE_SECONDS:
-            return
-        self._saved_at = time.monotonic()
-        try:
-            write_cursor(self._path, cursor)
-        except OSError as error:
-            if self._problem != str(error):
-                self._problem = str(error)
-                log.error("cursor %s can't be written: %s; after a crash, events since now are "
-                          "published again", self._path, error.strerror)  # fmt: skip
-        else:
-            self.is_saved, self._problem = True, ""
 
 
 class Daemon:
@@ -91,6 +50,7 @@ class Daemon:
         self._rescan_at = 0.0
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
+        self._has_news = asyncio.Event()
         self._problem = ""
 
     async def run(self) -> None:
@@ -104,6 +64,7 @@ class Daemon:
         self._read_role()
         notify.send("READY=1")
         watchdog = asyncio.create_task(_feed_watchdog())
+        keeper = asyncio.create_task(self._keep_cursor())
         work = asyncio.create_task(self._work())
         stopped = asyncio.create_task(self._stop.wait())
         try:
@@ -115,12 +76,12 @@ class Daemon:
         except TimeoutError:
             log.warning("the end: some messages are not confirmed; they are sent at the next start")
         finally:
-            for task in (watchdog, work, stopped):
+            for task in (watchdog, keeper, work, stopped):
                 task.cancel()
             loop.remove_reader(self._watcher.fileno())
             self._watcher.close()
             self._inspector.close()
-            self._file.save(self._follower.cursor, now=True)
+            await self._file.close(self._follower.cursor)
             await self._transport.close()
 
     async def _work(self) -> None:
@@ -132,8 +93,6 @@ class Daemon:
                 if self._is_master and self._follower.backlog.has_work:
                     await self._publish()
                     delay = 0.0
-                if not self._file.is_saved:
-                    self._file.save(self._follower.cursor)
                 await self._sleep()
             except SnfError as error:
                 delay = min(max(_BACKOFF[0], 2 * delay), _BACKOFF[1])
@@ -146,13 +105,29 @@ class Daemon:
             await self._transport.open()
             log.info("publishing to %s", self._transport.address)
             self._follower.backlog.probe()
-        while self._is_master and self._follower.backlog.has_work and not self._stop.is_set():
-            all_sent = await self._follower.step(self._transport)
-            self._file.save(self._follower.cursor)
-            if not all_sent:
-                raise SnfError(f"not confirmed: {self._transport.problem}")
-            self._report("")
+        while self._is_master and self._follower.has_work and not self._stop.is_set():
+            self._note_answers(await self._follower.step(self._transport))
             await asyncio.sleep(0)  # what changed meanwhile is noted
+        self._note_answers(await self._follower.settle())
+
+    def _note_answers(self, all_taken: bool | None) -> None:
+        """What was sent is answered, unless that is still to come. Raises SnfError when some
+        of it has to be sent again."""
+        if all_taken is None:
+            return
+        self._has_news.set()
+        if not all_taken:
+            raise SnfError(f"not confirmed: {self._transport.problem}")
+        self._report("")
+
+    async def _keep_cursor(self) -> None:
+        """Write the cursor soon after it changed, and not too often."""
+        while True:
+            await self._has_news.wait()
+            self._has_news.clear()
+            if not await self._file.save(self._follower.cursor):
+                self._has_news.set()  # it is tried again
+            await asyncio.sleep(_SAVE_SECONDS)
 
     def _note_changes(self) -> None:
         """The watch has something: note it and wake the worker."""
@@ -205,14 +180,13 @@ class Daemon:
         notify.send(f"STATUS={problem or role}")
 
     async def _sleep(self) -> None:
-        """Until something happened, the next look is due, or the cursor can be written."""
-        seconds = max(0.0, self._rescan_at - time.monotonic())
-        await _wait(self._wake, seconds if self._file.is_saved else min(seconds, _SAVE_SECONDS))
+        """Until something happened, or the next look is due."""
+        await _wait(self._wake, max(0.0, self._rescan_at - time.monotonic()))
         self._wake.clear()
 
     def _set_gauges(self) -> None:
-        backlog = self._follower.backlog
-        self.metrics.pending.set_function(lambda: len(backlog))
+        follower, backlog = self._follower, self._follower.backlog
+        self.metrics.pending.set_function(lambda: len(backlog) + follower.flying)
         self.metrics.parked.set_function(lambda: backlog.parked)
         self.metrics.oldest.set_function(lambda: backlog.oldest_age)
         self.metrics.connected.set_function(lambda: float(self._transport.is_open))
@@ -239,8 +213,8 @@ def run(settings: Settings) -> int:
         await Daemon(settings).run()
 
     try:
-        with lock_file(settings.state_dir / LOCK):
-            asyncio.run(main())
+        with lock_file(settings.state_dir / LOCK), make_runner() as runner:
+            runner.run(main())
     except PermissionError as error:
         raise NodeError(
             f"{error.filename} can't be opened: {error.strerror}",

@@ -1,17 +1,18 @@
 """From jobs that changed to messages that are confirmed: a batch at a time.
 
-A batch is read from the queue, published, and recorded in the cursor. What was not confirmed
-is read again for the next batch, so that nothing but job numbers ever waits in memory, and
-what is published is always the latest.
+A batch is read from the queue, published, and recorded in the cursor once it is confirmed;
+meanwhile the next is read and sent. What was not confirmed is read again, so that nothing but
+job numbers ever waits in memory, and what is published is always the latest.
 """
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from snf_ganeti_eventd import opcode, schema
 from snf_ganeti_eventd.backlog import Backlog
+from snf_ganeti_eventd.batch import Batch, Draft, Flight
 from snf_ganeti_eventd.cursor import Cursor
 from snf_ganeti_eventd.job import Job, JobDenied, JobError, Op, make_event_time, make_order
 from snf_ganeti_eventd.job_queue import JobQueue
@@ -26,8 +27,8 @@ BATCH_LIMIT = 256
 """Jobs looked at, and about as many messages sent, before confirms are waited for."""
 BATCH_BYTES = 8 << 20
 """Bytes of job files after which a batch takes no more; one larger file is a batch."""
-_SAMPLE = 100
-"""One message in so many is checked against its schema."""
+_SAMPLE_SECONDS = 1.0
+"""So often a message is checked against its schema: a check costs more than all the rest."""
 
 
 class Inspects(Protocol):
@@ -36,15 +37,6 @@ class Inspects(Protocol):
     failures: int
 
     async def inspect(self, names: Collection[str]) -> Mapping[str, Mapping[str, Any]]: ...
-
-
-@dataclass(frozen=True)
-class Draft:
-    """An operation in a state that is not published, and the messages that say so."""
-
-    job: Job
-    op: Op
-    messages: Sequence[Message]
 
 
 class Follower:
@@ -68,8 +60,10 @@ class Follower:
         self._events = frozenset(events)
         self._unreadable: dict[int, str] = {}
         self._denied: dict[int, JobDenied] = {}
-        self._sampled = 0
+        self._sampled_at = -_SAMPLE_SECONDS
+        self._flight: Flight | None = None
         self._told: set[str] = set()
+        schema.load(Kind(each) for each in events)
 
     def rescan(self, *, all_archive: bool = True) -> int:
         """Put every job that is not done into the backlog; gives how many. Raises NodeError."""
@@ -108,17 +102,45 @@ class Follower:
         except JobError:
             return None
 
-    async def step(self, transport: Transport) -> bool:
-        """Publish one batch; gives False when some of it has to be sent again."""
-        taken = self.backlog.take(BATCH_LIMIT)
-        drafts = await self._make_drafts(self._read_news(taken))
-        messages = [message for draft in drafts for message in draft.messages]
-        outcomes = await transport.publish(messages) if messages else []
-        self._count(messages, outcomes)
-        by_message = {each.id: outcome for each, outcome in zip(messages, outcomes, strict=True)}
-        unconfirmed = self._record(drafts, by_message)
-        self.backlog.put_back({job: since for job, since in taken.items() if job in unconfirmed})
-        return not unconfirmed
+    @property
+    def has_work(self) -> bool:
+        """Does a job wait, or what was sent of one for its confirm?"""
+        return self._flight is not None or self.backlog.has_work
+
+    @property
+    def flying(self) -> int:
+        """How many jobs are sent and not confirmed."""
+        return len(self._flight.batch.taken) if self._flight else 0
+
+    async def step(self, transport: Transport) -> bool | None:
+        """Send the next batch and record the one before it, which was confirmed meanwhile.
+
+        Gives whether all of that was taken, False when some of it has to be sent again, and
+        None when there was none before it. A job is in one of both only, so its facts keep
+        their order, and the cursor says of each only what is confirmed.
+        """
+        before = self._flight
+        batch = await self._prepare(before.batch.taken if before else ())
+        self._flight = Flight(batch, transport) if batch.messages else None
+        if self._flight is None:
+            self._record(batch, {})
+        if before is None:
+            return None if self._flight else True
+        all_taken = self._record(before.batch, await before.land())
+        if not all_taken:
+            await self.settle()
+        return all_taken
+
+    async def settle(self) -> bool:
+        """Record what was sent last; gives False when some of it has to be sent again."""
+        last, self._flight = self._flight, None
+        return last is None or self._record(last.batch, await last.land())
+
+    async def _prepare(self, flying: Container[int]) -> Batch:
+        taken = self.backlog.take(BATCH_LIMIT, flying)
+        news = self._read_news(taken)
+        details = await self._inspect(op for _, op in news)
+        return Batch(taken, [self._make_draft(job, op, details) for job, op in news])
 
     def _read_news(self, taken: dict[int, float]) -> list[tuple[Job, Op]]:
         """What is new in these jobs. Those that would be too much at once wait again."""
@@ -161,34 +183,36 @@ class Follower:
             self._metrics.unreadable.inc()
             log.error("%s; it is looked at again when it changes", error)
 
-    async def _make_drafts(self, found: Sequence[tuple[Job, Op]]) -> list[Draft]:
-        names = {str(op.input.get("instance_name")) for _, op in found if opcode.wants_instance(op)}
+    async def _inspect(self, ops: Iterable[Op]) -> Mapping[str, Mapping[str, Any]]:
+        names = {str(op.input.get("instance_name")) for op in ops if opcode.wants_instance(op)}
         before = self._inspector.failures
         details = await self._inspector.inspect(names)
         self._metrics.undetailed.inc(self._inspector.failures - before)
-        return [self._make_draft(job, op, details) for job, op in found]
+        return details
 
     def _make_draft(self, job: Job, op: Op, details: Mapping[str, Mapping[str, Any]]) -> Draft:
         subject = opcode.find_subject(op)
-        time = make_event_time(job, op)
+        stamp = make_event_time(job, op)
         if subject.name:
             name = f"{subject.kind}:{subject.name}"
-            time = self.cursor.make_time(name, job.id, make_order(op), time)
+            stamp = self.cursor.make_time(name, job.id, make_order(op), stamp)
             if op.is_final:
-                self.cursor.record_time(name, job.id, time)
+                self.cursor.record_time(name, job.id, stamp)
         states = self.cursor.open.get(job.id, ())
         known = states[op.index] if op.index < len(states) else ""
         details_of_it = details.get(subject.name, {}) if subject.kind is Kind.OP else {}
-        messages = make_messages(job, op, known, self.cluster, time, details_of_it)
+        messages = make_messages(job, op, known, self.cluster, stamp, details_of_it)
         wanted = [message for message in messages if message.kind in self._events]
         for message in wanted:
             self._sample(message)
         return Draft(job, op, wanted)
 
     def _sample(self, message: Message) -> None:
-        self._sampled += 1
-        if self._sampled % _SAMPLE != 1:
+        """Check a message against its schema, unless that was done a moment ago."""
+        now = time.monotonic()
+        if now - self._sampled_at < _SAMPLE_SECONDS:
             return
+        self._sampled_at = now
         try:
             schema.check_body(message.kind, message.body)
         except schema.SchemaError as error:
@@ -197,18 +221,20 @@ class Follower:
                 self._told.add(str(error))
                 log.error("%s; it is published all the same: this is a bug", error)
 
-    def _count(self, messages: Sequence[Message], outcomes: Sequence[Outcome]) -> None:
-        metrics = self._metrics
+    def _count(self, messages: Sequence[Message], answers: Collection[Outcome]) -> None:
+        metrics, outcomes = self._metrics, list(answers)
         metrics.published.inc(len(messages))
         metrics.confirmed.inc(outcomes.count(Outcome.CONFIRMED))
         metrics.unconfirmed.inc(outcomes.count(Outcome.UNCONFIRMED))
         metrics.unroutable.inc(outcomes.count(Outcome.UNROUTABLE))
         metrics.redacted.inc(sum(message.redacted for message in messages))
 
-    def _record(self, drafts: Sequence[Draft], outcomes: Mapping[str, Outcome]) -> set[int]:
-        """Write down what became of each operation; gives the jobs that have to be sent again."""
+    def _record(self, batch: Batch, outcomes: Mapping[str, Outcome]) -> bool:
+        """Write down what became of each operation; gives False when some has to be sent again,
+        for which its job waits in front."""
+        self._count(batch.messages, outcomes.values())
         again: set[int] = set()
-        for draft in drafts:
+        for draft in batch.drafts:
             states = {outcomes[message.id] for message in draft.messages}
             if Outcome.UNCONFIRMED in states:
                 again.add(draft.job.id)
@@ -218,11 +244,12 @@ class Follower:
                 self.cursor.record(draft.job.id, draft.op.index, draft.op.status)
                 for message in draft.messages:
                     self.backlog.unpark(message.key)
-        for draft in drafts:
+        for draft in batch.drafts:
             job = draft.job
             if job.is_final and not find_news(job, self.cursor.open.get(job.id, ())):
                 self.cursor.finish(job.id, job.received)
-        return again
+        self.backlog.put_back({job: batch.taken[job] for job in batch.taken if job in again})
+        return not again
 
     def _park(self, draft: Draft, outcomes: Mapping[str, Outcome]) -> None:
         for message in draft.messages:

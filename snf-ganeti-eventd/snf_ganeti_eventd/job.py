@@ -22,6 +22,7 @@ STATUSES = ("queued", "waiting", "canceling", "running", "canceled", "success", 
 SIZE_LIMIT = 64 << 20
 """Bytes of a job's file; a larger one is not read."""
 
+_DECODER = json.JSONDecoder(parse_constant=lambda _: None)
 _MICROSECONDS = 1_000_000
 _PASSED = {"queued": 0, "waiting": 1, "canceling": 1, "running": 2}
 """How many of its times an operation in a state has; a final one has all three."""
@@ -84,7 +85,7 @@ def parse_job(data: bytes, job_id: int) -> Job:
     Raises JobError: not JSON, cut short, another job's, or not a job at all.
     """
     try:
-        fields = json.loads(data.decode("utf-8", "replace"), parse_constant=lambda _: None)
+        fields = _DECODER.decode(data.decode("utf-8", "replace"))
     except (ValueError, RecursionError) as error:
         raise JobError(f"job {job_id} is not whole JSON: {_shorten(error)}") from None
     if not isinstance(fields, dict) or not isinstance(fields.get("ops"), list):

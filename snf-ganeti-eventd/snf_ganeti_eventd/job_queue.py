@@ -1,6 +1,7 @@
 """Ganeti's queue directory: `job-N` of jobs that go on or ended lately, and the archive,
 `archive/<N div 10000>/job-N`. Ganeti replaces files whole and moves them to the archive."""
 
+import functools
 import os
 import re
 from collections.abc import Iterator
@@ -28,11 +29,11 @@ class JobQueue:
     ganeti_dir: Path
     _archive_times: dict[str, int] = field(default_factory=dict, repr=False)
 
-    @property
+    @functools.cached_property
     def folder(self) -> Path:
         return self.ganeti_dir / "queue"
 
-    @property
+    @functools.cached_property
     def archive(self) -> Path:
         return self.folder / "archive"
 
@@ -64,8 +65,7 @@ class JobQueue:
         # It may be moved between two looks, and an archived job is never moved back.
         for path in (live, archived, live, archived):
             try:
-                with open(path, "rb") as file:
-                    data = file.read(SIZE_LIMIT + 1)
+                data = _read_file(path)
             except FileNotFoundError:
                 continue
             except PermissionError:
@@ -76,6 +76,19 @@ class JobQueue:
                 raise JobError(f"{path} is larger than {SIZE_LIMIT >> 20} MiB")
             return data
         return None
+
+
+def _read_file(path: str) -> bytes:
+    """A file's content, or a byte more than SIZE_LIMIT. Of one that grows meanwhile it gives a
+    part, and its next notice follows.
+
+    Python's own `file.read(limit)` would first make room for the limit. Raises OSError.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, min(os.fstat(descriptor).st_size, SIZE_LIMIT) + 1)
+    finally:
+        os.close(descriptor)
 
 
 def _list_jobs(folder: Path) -> Iterator[int]:

@@ -98,7 +98,9 @@ def strip_url(text: str) -> str:
 def find_dropped(spec: Spec, value: Any) -> list[str]:
     """The texts in a value that its spec does not keep. Text that is itself JSON counts with
     the texts inside it."""
-    return list(_find_dropped(spec, value))
+    found: list[str] = []
+    _find_dropped(spec, value, found)
+    return found
 
 
 def make_secrets(dropped: Iterable[str]) -> frozenset[str]:
@@ -118,24 +120,24 @@ def cut_secrets(text: str, secrets: frozenset[str]) -> str:
     return strip_url(text)[:TEXT_LIMIT]
 
 
-def _find_dropped(spec: Spec, value: Any) -> Iterator[str]:
+def _find_dropped(spec: Spec, value: Any, found: list[str]) -> None:
     match spec, value:
         case (_, None | bool()) | (Keep(), int() | float()):
             return
         case Keep(), str():
-            yield from _find_credentials(value)
+            found.extend(_find_credentials(value))
         case Each(item), list():
             for each in value:
-                yield from _find_dropped(item, each)
+                _find_dropped(item, each, found)
         case Changes(item), list():
             for each in value:
                 for part in each if isinstance(each, list) else [each]:
-                    yield from _find_dropped(item if isinstance(part, dict) else Keep(), part)
+                    _find_dropped(item if isinstance(part, dict) else Keep(), part, found)
         case Fields() as fields, dict():
             for key in value.keys() - fields.ignored:
-                yield from _find_dropped(fields.by_name.get(key), value[key])
+                _find_dropped(fields.by_name.get(key), value[key], found)
         case _:
-            yield from _find_leaves(value)
+            found.extend(_find_leaves(value))
 
 
 def _find_credentials(text: str) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """The JSON Schemas of all messages, which are part of the package."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -19,6 +19,12 @@ def read_schema(kind: Kind) -> Mapping[str, Any]:
     text = resources.files(__package__).joinpath(f"schemas/{kind}.json").read_text("utf-8")
     schema: Mapping[str, Any] = json.loads(text)
     return schema
+
+
+def load(kinds: Iterable[Kind]) -> None:
+    """Have the schemas of these kinds at hand, and their library, which takes its time."""
+    for kind in kinds:
+        _make_validator(kind)
 
 
 def check_body(kind: Kind, body: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ OURS = (
     _SETUP
     + """
 from pathlib import Path
+from snf_ganeti.event_loop import make_runner
 from snf_ganeti_eventd.cursor import Cursor
 from snf_ganeti_eventd.follower import Follower
 from snf_ganeti_eventd.instance import Inspector
@@ -30,11 +31,12 @@ async def main():
     follower = Follower(queue, Cursor(), inspector, Metrics(), "c", site.events)
     follower.rescan()
     begin = time.perf_counter()
-    while follower.backlog.has_work:
-        assert await follower.step(transport), transport.problem
+    while follower.has_work:
+        assert await follower.step(transport) is not False, transport.problem
     print(time.perf_counter() - begin)
     await transport.close()
-asyncio.run(main())
+with make_runner() as runner:
+    runner.run(main())
 """
 )
 """The daemon's own loop, from the queue to the last confirm."""

@@ -2,14 +2,14 @@
 
 import asyncio
 import contextlib
-import importlib
 import logging
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from typing import Any, cast
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from typing import Any
 
 from snf_ganeti.errors import SnfError
+from snf_ganeti.event_loop import make_runner
 from vncauthproxy import backend, controllers
 from vncauthproxy.backend import Instances
 from vncauthproxy.front import Front
@@ -29,16 +29,8 @@ log = logging.getLogger(__name__)
 
 def run(chosen: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises NodeError when it can't start."""
-    with asyncio.Runner(loop_factory=_find_event_loop()) as runner:
+    with make_runner() as runner:
         runner.run(serve(chosen))
-
-
-def _find_event_loop() -> Callable[[], asyncio.AbstractEventLoop]:
-    try:
-        module = importlib.import_module("uvloop")
-    except ImportError:
-        return asyncio.new_event_loop
-    return cast(Callable[[], asyncio.AbstractEventLoop], module.new_event_loop)
 
 
 def make_proxy(chosen: Settings) -> Proxy:

@@ -14,6 +14,13 @@ def test_jobs_keep_their_order() -> None:
     assert not backlog.has_work and backlog.oldest_age == 0
 
 
+def test_a_job_that_is_on_its_way_is_left() -> None:
+    backlog = Backlog()
+    backlog.add([1, 2, 3])
+    assert list(backlog.take(2, {1: 0.0})) == [2, 3]
+    assert list(backlog.take(2)) == [1]
+
+
 def test_the_age_is_that_of_the_first() -> None:
     backlog = Backlog()
     backlog.add([1])

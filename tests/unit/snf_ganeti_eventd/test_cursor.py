@@ -60,7 +60,7 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     assert read_cursor(path) is None
     cursor = Cursor()
     cursor.record(5, 1, "running")
-    write_cursor(path, cursor)
+    write_cursor(path, format_cursor(cursor))
     found = read_cursor(path)
     assert found is not None and found.open == {5: ["", "running"]}
     assert [each.name for each in tmp_path.iterdir()] == ["cursor"]

@@ -24,15 +24,16 @@ from unit.snf_ganeti_eventd.jobs import RECEIVED, Queue, make_op
 
 
 class Broker:
-    """Keeps what it got. `decide` says what the sender hears about each message; what it hears
-    nothing of may have arrived all the same."""
+    """Keeps what it got. `decide` says what the sender hears about each message, some turns of
+    the event loop later; what it hears nothing of may have arrived all the same."""
 
     address = "test"
     problem = "it was told to"
     is_open = True
 
-    def __init__(self, decide: Any = None) -> None:
+    def __init__(self, decide: Any = None, turns: int = 0) -> None:
         self.received: list[Message] = []
+        self.turns = turns
         self._decide = decide or (lambda message: Outcome.CONFIRMED)
 
     async def open(self) -> None:
@@ -48,6 +49,8 @@ class Broker:
             for message, outcome in zip(batch, outcomes, strict=True)
             if outcome is not Outcome.UNROUTABLE
         ]
+        for _ in range(self.turns):
+            await asyncio.sleep(0)
         return outcomes
 
     @property
@@ -73,12 +76,21 @@ def make_follower(tmp_path: Path, cursor: Cursor | None = None, events: Any = Ki
 def drain(follower: Follower, broker: Broker) -> None:
     async def steps() -> None:
         for _ in range(100):
-            if not follower.backlog.has_work:
+            if not follower.has_work:
                 return
             await follower.step(broker)
         raise AssertionError("it never ends")
 
     asyncio.run(steps())
+
+
+def publish_once(follower: Follower, broker: Broker) -> bool | None:
+    """One batch, and its answers."""
+
+    async def step_and_settle() -> bool | None:
+        return await follower.step(broker) is not False and await follower.settle()
+
+    return asyncio.run(step_and_settle())
 
 
 def test_each_state_is_told_once(tmp_path: Path) -> None:
@@ -97,7 +109,7 @@ def test_what_is_not_confirmed_is_sent_again_as_it_is_then(tmp_path: Path) -> No
     files.put(1, make_op("OP_X", "running"))
     follower.backlog.add([1, 2])
     down = Broker(lambda message: Outcome.UNCONFIRMED)
-    assert asyncio.run(follower.step(down)) is False
+    assert publish_once(follower, down) is False
     assert len(follower.backlog) == 1
     files.put(1, make_op("OP_X", "success"))
     broker = Broker()
@@ -174,6 +186,30 @@ def test_a_job_that_was_removed_too_early_is_counted(
     assert 1 in follower.cursor.done
 
 
+def test_the_next_batch_is_sent_before_the_last_one_is_confirmed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But nothing of a job that is on its way, and the cursor says nothing of either."""
+    monkeypatch.setattr(module, "BATCH_LIMIT", 2)
+    files, follower, broker = Queue(tmp_path), make_follower(tmp_path), Broker(turns=9)
+    for job_id in range(1, 6):
+        files.put(job_id, make_op("OP_X", "running"))
+    follower.rescan()
+
+    async def steps() -> None:
+        assert await follower.step(broker) is None
+        await asyncio.sleep(0)
+        assert (broker.ids, follower.flying) == (["c1/1/0/running", "c1/2/0/running"], 2)
+        files.put(1, make_op("OP_X", "success"))
+        follower.backlog.add([1])
+        assert follower.cursor.open == {}
+        assert await follower.step(broker) is True
+        assert follower.cursor.open == {1: ["running"], 2: ["running"]}
+        assert broker.ids[2:] == ["c1/3/0/running", "c1/4/0/running"]
+
+    asyncio.run(steps())
+
+
 def test_large_jobs_are_sent_a_few_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,7 +218,7 @@ def test_large_jobs_are_sent_a_few_at_a_time(
     for job_id in range(1, 10):
         files.put(job_id, make_op("OP_X", big="x" * 60_000))
     follower.rescan()
-    asyncio.run(follower.step(broker))
+    publish_once(follower, broker)
     assert len(broker.ids) == 2
     drain(follower, broker)
     assert broker.ids == [f"c1/{job_id}/0/success" for job_id in range(1, 10)]
@@ -242,6 +278,7 @@ class World:
         self.cursor = b""
         self.broker = Broker(self.decide)
         self.follower = make_follower(tmp_path)
+        self.runner = asyncio.Runner()
 
     def decide(self, message: Message) -> Outcome:
         return self.random.choices(list(Outcome), [8, 1, 2])[0]
@@ -282,7 +319,8 @@ class World:
             if self.random.random() < 0.8:
                 self.follower.backlog.add([changed])
             for _ in range(self.random.randrange(3)):
-                asyncio.run(self.follower.step(self.broker))
+                self.broker.turns = self.random.randrange(9)
+                self.runner.run(self.follower.step(self.broker))
             if self.random.random() < 0.3:
                 self.cursor = format_cursor(self.follower.cursor)
             if self.random.random() < 0.1:
@@ -292,7 +330,8 @@ class World:
 @pytest.mark.parametrize("seed", range(8))
 def test_after_any_history_every_final_state_was_told(tmp_path: Path, seed: int) -> None:
     world = World(tmp_path, seed)
-    world.live()
+    with world.runner:
+        world.live()
     world.restart()
     world.broker._decide = lambda message: Outcome.CONFIRMED
     drain(world.follower, world.broker)
