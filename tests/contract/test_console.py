@@ -1,12 +1,10 @@
-"""The console's manual pages, settings, unit and API document say what the code does."""
+"""The console's manual pages, unit and API document say what the code does."""
 
 import argparse
 import configparser
 import json
 import re
-import tomllib
 import typing
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +12,10 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from vncauthproxy import api, client, main, passwd
-from vncauthproxy.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 COMPONENT = ROOT / "vncauthproxy"
 OPENAPI = json.loads((COMPONENT / "web/openapi.json").read_text())
-UNSET = "PATH"
-"""What pages show as the value of a key that has none."""
 
 
 def read_roff(name: str) -> str:
@@ -31,50 +26,8 @@ def read_roff(name: str) -> str:
     return text
 
 
-def flatten(kind: type[Any], at: str = "") -> dict[str, Any]:
-    """Every key of a settings dataclass with its default as TOML holds it."""
-    hints = typing.get_type_hints(kind)
-    found: dict[str, Any] = {}
-    for each in fields(kind):
-        if is_dataclass(hints[each.name]):
-            found |= flatten(hints[each.name], f"{at}{each.name}.")
-        else:
-            found[at + each.name] = make_plain(getattr(kind(), each.name))
-    return found
-
-
-def make_plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [make_plain(each) for each in value]
-    if value is None:
-        return UNSET
-    return str(value) if isinstance(value, Path) else value
-
-
-def flatten_table(table: dict[str, Any], at: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in table.items():
-        is_table = isinstance(value, dict)
-        found |= flatten_table(value, f"{at}{key}.") if is_table else {at + key: value}
-    return found
-
-
 def find_options(parser: argparse.ArgumentParser) -> set[str]:
     return {name for each in parser._actions for name in each.option_strings} - {"-h", "--help"}
-
-
-def test_the_settings_page_has_every_key_with_its_default() -> None:
-    section = read_roff("vncauthproxy.toml.5").split(".SH KEYS\n")[1].split("\n.SH ")[0]
-    lines = re.findall(r"^\.TP\n\.B (.* = .*)$|^\.SS (\[.*\])$", section, re.MULTILINE)
-    shown = tomllib.loads("\n".join(key or table for key, table in lines))
-    assert flatten_table(shown) == flatten(Settings)
-
-
-def test_the_shipped_file_shows_every_key_with_its_default_and_sets_none() -> None:
-    text = (COMPONENT / "conf/vncauthproxy.toml").read_text()
-    assert flatten_table(tomllib.loads(text)) == {}
-    shown = re.sub(r"^#(?=[a-z0-9_]+ = )", "", text, flags=re.MULTILINE)
-    assert flatten_table(tomllib.loads(shown)) == flatten(Settings)
 
 
 def find_commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:

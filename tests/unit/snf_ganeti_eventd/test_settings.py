@@ -1,10 +1,7 @@
-"""The settings' file and manual page say what the dataclass says."""
+"""Values of the right type that can't work; see tests/contract/test_settings.py, too."""
 
-import dataclasses
 import re
-import tomllib
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,46 +9,12 @@ from snf_ganeti.errors import SettingsError
 from snf_ganeti_eventd import settings
 from snf_ganeti_eventd.settings import Settings, parse_host, read_password
 
-COMPONENT = Path(__file__).parents[3] / "snf-ganeti-eventd"
-SHIPPED = COMPONENT / "conf/snf-ganeti-eventd.toml"
-MANUAL = COMPONENT / "man/snf-ganeti-eventd.toml.5"
-
 
 def read(etc: Path, text: str) -> Settings:
     folder = etc / "snf-ganeti-eventd"
     folder.mkdir()
     (folder / "snf-ganeti-eventd.toml").write_text(text)
     return settings.read(etc)
-
-
-def make_plain(value: Any) -> Any:
-    """A dataclass's values as TOML would give them."""
-    if dataclasses.is_dataclass(value):
-        names = (each.name for each in dataclasses.fields(value))
-        return {name: make_plain(getattr(value, name)) for name in names}
-    if isinstance(value, tuple):
-        return [make_plain(each) for each in value]
-    return str(value) if isinstance(value, Path) else value
-
-
-def read_manual() -> str:
-    """The keys and defaults of the manual page, as TOML."""
-    page = MANUAL.read_text().partition(".SH KEYS")[2].partition(".SH SEE ALSO")[0]
-    lines = re.findall(r"^\.(?:B|SS) (\[\w+\]|\w+ = .*)$", page, re.MULTILINE)
-    return "\n".join(lines).replace(r"\(dq", '"').replace(r"\-", "-")
-
-
-def test_the_shipped_file_changes_nothing(tmp_path: Path) -> None:
-    assert read(tmp_path, SHIPPED.read_text()) == Settings() == settings.read(Path("/nowhere"))
-
-
-def test_the_shipped_file_has_every_key_with_its_default() -> None:
-    text = re.sub(r"^#(?=\S)", "", SHIPPED.read_text(), flags=re.MULTILINE)
-    assert tomllib.loads(text) == make_plain(Settings())
-
-
-def test_the_manual_has_every_key_with_its_default() -> None:
-    assert tomllib.loads(read_manual()) == make_plain(Settings())
 
 
 AMQP = 'transport = "amqp"\n[amqp]\npassword_file = "/x"\n'

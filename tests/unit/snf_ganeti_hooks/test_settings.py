@@ -1,10 +1,7 @@
-"""The settings' file and manual page say what the dataclass says."""
+"""Values of the right type that can't work; see tests/contract/test_settings.py, too."""
 
-import dataclasses
 import re
-import tomllib
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,9 +10,6 @@ from snf_ganeti_hooks import settings
 from snf_ganeti_hooks.profile import Allow, ProfileSettings
 from snf_ganeti_hooks.settings import Settings
 
-COMPONENT = Path(__file__).parents[3] / "snf-ganeti-hooks"
-SHIPPED = COMPONENT / "conf/snf-ganeti-hooks.toml"
-MANUAL = COMPONENT / "man/snf-ganeti-hooks.toml.5"
 PROFILE = """
 [[profile]]
 name = "web"
@@ -28,40 +22,6 @@ def read(etc: Path, text: str) -> Settings:
     folder.mkdir()
     (folder / "snf-ganeti-hooks.toml").write_text(text)
     return settings.read(etc)
-
-
-def make_plain(value: Any) -> Any:
-    """A dataclass's values as TOML would give them."""
-    if dataclasses.is_dataclass(value):
-        return {each.name: make_plain(getattr(value, each.name))
-                for each in dataclasses.fields(value)}  # fmt: skip
-    if isinstance(value, tuple):
-        return [make_plain(each) for each in value]
-    return str(value) if isinstance(value, Path) else value
-
-
-def uncomment(text: str) -> str:
-    """The file with its keys in force; prose has a blank after the sign."""
-    return re.sub(r"^#(?=\S)", "", text, flags=re.MULTILINE)
-
-
-def read_manual() -> str:
-    """The keys and defaults of the manual page, as TOML."""
-    page = MANUAL.read_text().partition(".SH KEYS")[2].partition(".SH PROFILES")[0]
-    lines = re.findall(r"^\.(?:B|SS) (\[\w+\]|\w+ = .*)$", page, re.MULTILINE)
-    return "\n".join(lines).replace(r"\(dq", '"').replace(r"\-", "-")
-
-
-def test_the_shipped_file_changes_nothing(tmp_path: Path) -> None:
-    assert read(tmp_path, SHIPPED.read_text()) == Settings() == settings.read(Path("/nowhere"))
-
-
-def test_the_shipped_file_has_every_key_with_its_default() -> None:
-    assert tomllib.loads(uncomment(SHIPPED.read_text())) == make_plain(Settings())
-
-
-def test_the_manual_has_every_key_with_its_default() -> None:
-    assert tomllib.loads(read_manual()) == make_plain(Settings())
 
 
 def test_profiles_are_read_whole(tmp_path: Path) -> None:
