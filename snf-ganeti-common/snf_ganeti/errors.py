@@ -20,6 +20,8 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import ClassVar, NoReturn
 
+from snf_ganeti.log import make_prefix
+
 log = logging.getLogger(__name__)
 
 
@@ -96,6 +98,10 @@ def _raise_terminated(number: int, frame: FrameType | None) -> None:
     raise Terminated(number)
 
 
+def _say(text: str) -> None:
+    print(f"{make_prefix(logging.ERROR)}error: {text}", file=sys.stderr)
+
+
 def run_main(main: Callable[[], int]) -> NoReturn:
     """Run a program's `main` and exit: errors become one line on stderr and a status.
 
@@ -107,10 +113,10 @@ def run_main(main: Callable[[], int]) -> NoReturn:
         status = main()
         sys.stdout.flush()
     except SnfError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _say(str(error))
         status = error.exit_status
     except Terminated as stop:
-        print(f"error: ended by {_signal_name(stop.number)}", file=sys.stderr)
+        _say(f"ended by {_signal_name(stop.number)}")
         status = 128 + stop.number
     except BrokenPipeError:
         # The reader left; what Python would still flush at exit has nowhere to go.
@@ -118,6 +124,6 @@ def run_main(main: Callable[[], int]) -> NoReturn:
         status = 128 + signal.SIGPIPE
     except Exception as bug:
         log.exception("this is a bug in %s", sys.argv[0])
-        print(f"error: internal error: {type(bug).__name__}: {bug}", file=sys.stderr)
+        _say(f"internal error: {type(bug).__name__}: {bug}")
         status = SnfError.exit_status
     sys.exit(status)

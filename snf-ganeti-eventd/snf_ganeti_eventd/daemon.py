@@ -7,10 +7,11 @@ import random
 import signal
 import time
 
+from snf_ganeti import notify
 from snf_ganeti.errors import NodeError, SnfError
-from snf_ganeti.event_loop import make_runner
+from snf_ganeti.event_loop import feed_watchdog, make_runner
 from snf_ganeti.lock import lock_file
-from snf_ganeti_eventd import notify, ssconf
+from snf_ganeti_eventd import ssconf
 from snf_ganeti_eventd.cursor_file import CursorFile
 from snf_ganeti_eventd.follower import Follower
 from snf_ganeti_eventd.instance import Inspector, make_luxi_query
@@ -63,7 +64,7 @@ class Daemon:
         self._set_gauges()
         self._read_role()
         notify.send("READY=1")
-        watchdog = asyncio.create_task(_feed_watchdog())
+        watchdog = asyncio.create_task(feed_watchdog())
         keeper = asyncio.create_task(self._keep_cursor())
         work = asyncio.create_task(self._work())
         stopped = asyncio.create_task(self._stop.wait())
@@ -197,13 +198,6 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await event.wait()
-
-
-async def _feed_watchdog() -> None:
-    interval = notify.read_watchdog()
-    while interval:
-        notify.send("WATCHDOG=1")
-        await asyncio.sleep(interval)
 
 
 def run(settings: Settings) -> int:

@@ -1,10 +1,11 @@
 """The command `snf-network`: what operators, and the service, call."""
 
 import argparse
+import contextlib
 import logging
 
 from snf_ganeti import log as logs
-from snf_ganeti.errors import InputError
+from snf_ganeti.errors import InputError, Terminated
 from snf_ganeti_hooks import daemon, link, reconcile, report, settings, setup, state
 from snf_ganeti_hooks.nic import Kind
 from snf_ganeti_hooks.node import Node, read_node
@@ -27,7 +28,8 @@ def main() -> int:
     logs.configure("snf-network")
     read = settings.read()
     if arguments.verb == "serve":
-        daemon.serve(read)
+        with contextlib.suppress(Terminated):  # the way in which a service ends
+            daemon.serve(read)
         return 0
     node = read_node(read)
     if arguments.verb == "show":

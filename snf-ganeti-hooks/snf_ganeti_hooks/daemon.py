@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from snf_ganeti import notify
 from snf_ganeti.errors import SnfError
 from snf_ganeti_hooks import reconcile, setup, state, tags
 from snf_ganeti_hooks.ddns_queue import Queue
@@ -30,7 +31,8 @@ _BUFFER = 1 << 16
 
 
 def serve(settings: Settings) -> None:
-    """Run until a signal ends it. An error is logged, and tried again with the next look."""
+    """Run until a signal ends it, by Terminated. An error is logged, and tried again with the
+    next look. systemd hears that it is ready once all has been looked at."""
     master = tags.Master()
     if settings.dns.server:
         # A thread of its own: a name server may take its time, and a vanished tap may not.
@@ -46,6 +48,7 @@ def serve(settings: Settings) -> None:
             _attempt("tags", master.follow)
             _attempt("profiles", lambda: follow_tags(settings))
             _attempt("dnsmasq", lambda: dhcp.update(each.nic for each in read_live()))
+            notify.send("READY=1", "WATCHDOG=1")
             changed = wait_for_message(messages, TICK)
 
 

@@ -8,8 +8,9 @@ import socket
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import Any
 
+from snf_ganeti import notify
 from snf_ganeti.errors import SnfError
-from snf_ganeti.event_loop import make_runner
+from snf_ganeti.event_loop import feed_watchdog, make_runner
 from vncauthproxy import backend, controllers
 from vncauthproxy.backend import Instances
 from vncauthproxy.front import Front
@@ -61,13 +62,15 @@ async def serve(chosen: Settings) -> None:
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(proxy.close)
         attending = proxy.registry.attend(proxy.sessions, proxy.obey)
-        await stack.enter_async_context(_background(proxy.sweep(), attending))
+        await stack.enter_async_context(_background(proxy.sweep(), attending, feed_watchdog()))
         with _listening(front, acceptor) as works:
             async with _background(*works):
                 log.info("consoles at %s", chosen.public_url)
                 if proxy.page.lack:
                     log.warning("%s", proxy.page.lack)
+                notify.send("READY=1")
                 await stop.wait()
+        notify.send("STOPPING=1")
         await _drain(proxy)
         await acceptor.close(_CLOSE_SECONDS)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from snf_ganeti_eventd import notify
+from snf_ganeti import notify
 
 
 def test_a_manager_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
