@@ -6,14 +6,12 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import pika
+from typing import Any
 
 from testbed.bed import Bed, open_bed
 from testbed.events import Daemon, open_daemon, write_settings
 from testbed.machine import Machine
-from testbed.namespaces import call_in_network
-from testbed.rabbitmq import PASSWORD, USER, Broker, open_brokers
+from testbed.rabbitmq import Broker, open_brokers
 from testbed.roots import BUILD
 
 GANETI = "/var/lib/ganeti"
@@ -96,13 +94,9 @@ def open_site(name: str, *, brokers: int = 1) -> Iterator[Site]:
 def bind_queue(site: Site) -> None:
     """A durable quorum queue that takes every event, and that nobody reads."""
 
-    def declare() -> None:
-        credentials = pika.PlainCredentials(USER, PASSWORD)
-        parameters = pika.ConnectionParameters(site.brokers[0].address, credentials=credentials)
-        with contextlib.closing(pika.BlockingConnection(parameters)) as connection:
-            channel = connection.channel()
-            channel.exchange_declare("ganeti", "topic", durable=True)
-            channel.queue_declare("bench", durable=True, arguments={"x-queue-type": "quorum"})
-            channel.queue_bind("bench", "ganeti", "#")
+    def bind(channel: Any) -> None:
+        channel.exchange_declare("ganeti", "topic", durable=True)
+        channel.queue_declare("bench", durable=True, arguments={"x-queue-type": "quorum"})
+        channel.queue_bind("bench", "ganeti", "#")
 
-    call_in_network(site.bed.wire.machine.pid, declare)
+    site.brokers[0].call(bind)

@@ -34,6 +34,9 @@ FINAL = frozenset({"success", "error", "canceled"})
 
 _SETTINGS = "/etc/snf-ganeti-eventd/conf.d/bed.toml"
 _PASSWORD_FILE = "/etc/snf-ganeti-eventd/amqp-password"
+QUICK = "connect_timeout = 3\nconfirm_timeout = 3\n"
+"""Lines of `[amqp]` for tests that wait for an end of patience."""
+CA_FILE = "/etc/snf-ganeti-eventd/ca.pem"
 _EXCHANGE = "ganeti"
 _OWNER = ("--owner=snf-ganeti-eventd", "--group=snf-ganeti-eventd")
 AS_DAEMON = (
@@ -116,13 +119,15 @@ def _read_metrics() -> str:
 
 @contextlib.contextmanager
 def open_daemon(node: Machine, log: Path) -> Iterator[Daemon]:
-    """A daemon, not yet started, that has no cursor; killed at the end of the block."""
+    """A daemon, not yet started, that has no cursor. At the end of the block it is killed, and
+    the node has the shipped settings again."""
     node.run("sh", "-c", f"rm -f {STATE}/*")
     daemon = Daemon(node, log)
     try:
         yield daemon
     finally:
         daemon.kill()
+        remove_settings(node)
 
 
 def write_settings(node: Machine, hosts: Sequence[str], *, first: str = "", amqp: str = "") -> None:
@@ -138,7 +143,7 @@ def write_settings(node: Machine, hosts: Sequence[str], *, first: str = "", amqp
 
 def remove_settings(node: Machine) -> None:
     """The shipped settings, and no others."""
-    node.run("rm", "--force", _SETTINGS)
+    node.run("rm", "--force", _SETTINGS, _PASSWORD_FILE, CA_FILE)
 
 
 def write_password(node: Machine, password: str) -> None:
@@ -235,24 +240,3 @@ def open_consumer(
         yield consumer
     finally:
         consumer.stop()
-
-
-def read_truth(node: Machine) -> set[tuple[int, int, str, str]]:
-    """Job, operation, opcode and status of all that has ended, from Ganeti's own files."""
-    folder = node.upper / QUEUE.lstrip("/")
-    paths = [*folder.glob("job-*"), *folder.glob("archive/*/job-*")]
-    jobs = [json.loads(path.read_bytes()) for path in paths if path.name[4:].isdecimal()]
-    return {
-        (int(job["id"]), index, op["input"]["OP_ID"], op["status"])
-        for job in jobs
-        for index, op in enumerate(job["ops"])
-        if op["status"] in FINAL
-    }
-
-
-def submit(node: Machine, jobs: Sequence[Sequence[dict[str, Any]]], timeout: float = 600) -> None:
-    """Have Ganeti run jobs, given as lists of opcodes, and wait for all; some may fail."""
-    names = [f"/run/job-{index}.json" for index in range(len(jobs))]
-    for name, ops in zip(names, jobs, strict=True):
-        node.write(name, json.dumps(list(ops)))
-    node.run("gnt-debug", "submit-job", *names, ok=(0, 1), timeout=timeout)

@@ -6,14 +6,18 @@ Debian's package, without a service manager. Brokers listen on the wire's addres
 import contextlib
 import dataclasses
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import pika
 
 from snf_ganeti.errors import CommandError
 from testbed.bed import Bed
 from testbed.deadline import wait_for
 from testbed.machine import Machine
+from testbed.namespaces import call_in_network
 from testbed.roots import build_base, build_root_with
 
 PACKAGES = ("rabbitmq-server",)
@@ -80,6 +84,17 @@ class Broker:
         """rabbitmqctl; gives what it printed."""
         argv = self._as_rabbitmq(f"{_BIN}/rabbitmqctl", "--quiet", *arguments)
         return self.machine.run(*argv, timeout=timeout).text
+
+    def call(self, action: Callable[[Any], object]) -> None:
+        """Do something with a channel, as a client on the wire."""
+
+        def act() -> None:
+            credentials = pika.PlainCredentials(USER, PASSWORD)
+            parameters = pika.ConnectionParameters(self.address, credentials=credentials)
+            with contextlib.closing(pika.BlockingConnection(parameters)) as connection:
+                action(connection.channel())
+
+        call_in_network(self.bed.wire.machine.pid, act)
 
     def _has_started(self) -> bool:
         try:
