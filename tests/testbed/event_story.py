@@ -12,6 +12,23 @@ from testbed.machine import Machine
 SECONDS = 180.0
 DELAY = {"OP_ID": "OP_TEST_DELAY", "duration": 0, "on_master": True}
 """An opcode that does nothing."""
+QUEUE_SCRIPT = """\
+set -e
+cd /var/lib/ganeti
+hostname >ssconf_master_node
+echo cluster.test >ssconf_cluster_name
+install --directory --owner=gnt-masterd --group=gnt-daemons --mode=750 queue queue/archive
+cat >queue/new <<END
+{"id": 1, "received_timestamp": [1700000000, 0], "ops": [{"input": {"OP_ID": "OP_TEST_DELAY"},
+ "status": "success", "result": null, "log": [], "start_timestamp": [1700000001, 0],
+ "exec_timestamp": [1700000002, 0], "end_timestamp": [1700000003, 0]}]}
+END
+chown gnt-masterd queue/new
+chmod 600 queue/new
+mv queue/new queue/job-1
+"""
+"""Makes a node the master of a cluster that is only a queue, with one job that is done and that
+nobody but its owner may read, as those that luxid writes."""
 
 
 def make_create(name: str, **more: Any) -> dict[str, Any]:
