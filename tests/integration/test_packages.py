@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 
 from testbed import processes
+from testbed.deadline import wait_for
+from testbed.event_story import QUEUE_SCRIPT
+from testbed.events import open_daemon
 from testbed.machine import Bind, Machine
 from testbed.roots import RESOLVER, build_base
 
@@ -78,6 +81,18 @@ def list_files(machine: Machine) -> set[str]:
     return {path for path in listed if not path.startswith(CHANGED_BY_DPKG)}
 
 
+def tell_a_job(machine: Machine, log: Path) -> None:
+    """A service with all its libraries on this release: a job of Ganeti's becomes an event."""
+    machine.run("sh", "-c", QUEUE_SCRIPT)
+    with open_daemon(machine, log) as daemon:
+        daemon.start()
+        find = ("grep", "--quiet", "OP_TEST_DELAY", "/var/log/snf-ganeti-eventd/events.jsonl")
+        wait_for("the event", lambda: not machine.run(*find, ok=(0, 1, 2)).status, 60,
+                 explain=daemon.read_log)  # fmt: skip
+        assert daemon.stop() == 0
+    machine.run("sh", "-c", "rm -r /var/lib/ganeti/ssconf_* /var/lib/ganeti/queue")
+
+
 def read_accounts(machine: Machine) -> bytes:
     return b"".join(map(machine.read, ("/etc/passwd", "/etc/group", "/etc/shadow")))
 
@@ -97,7 +112,7 @@ def test_lintian_finds_no_errors_or_warnings(debs: list[Path]) -> None:
 
 
 def test_packages_install_work_and_purge_without_leftovers(
-    machine: Machine, debs: list[Path]
+    machine: Machine, debs: list[Path], tmp_path: Path
 ) -> None:
     files, accounts = list_files(machine), read_accounts(machine)
 
@@ -109,6 +124,7 @@ def test_packages_install_work_and_purge_without_leftovers(
         _, _, uid, gid, *_, shell = machine.run("getent", "passwd", user).text.split(":")
         assert int(uid) and int(gid)
         assert shell.strip() == "/usr/sbin/nologin"
+    tell_a_job(machine, tmp_path / "daemon.log")
 
     machine.run("dpkg", "--purge", *COMPONENTS, env=QUIET)
     assert list_files(machine) == files
