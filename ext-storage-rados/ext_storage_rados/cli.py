@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import json
+import logging
 import os
 import sys
 import urllib.request
@@ -16,10 +17,10 @@ from ext_storage_rados import (
     audit,
     conversion,
     deadline,
-    device,
     golden,
     guest_agent,
     keys,
+    retirement,
     settings,
     uri,
 )
@@ -28,8 +29,10 @@ from ext_storage_rados.export import folder
 from ext_storage_rados.names import ImageName, parse_image
 from ext_storage_rados.parameters import Parameters, parse_parameters
 from ext_storage_rados.settings import Settings
-from snf_ganeti import log
 from snf_ganeti.errors import DeadlineError, InputError, NodeError
+from snf_ganeti.log import configure
+
+log = logging.getLogger(__name__)
 
 PROGRAM = "snf-rados-image"
 
@@ -42,7 +45,7 @@ Verbs = Any  # argparse has no public name for what add_subparsers gives
 
 def main() -> int:
     arguments = make_parser().parse_args()
-    log.configure(PROGRAM, debug=arguments.debug)
+    configure(PROGRAM, debug=arguments.debug)
     with deadline.limited(PROGRAM, _WHOLE_SECONDS, _say):
         status: int = arguments.run(arguments, settings.read())
     return status
@@ -55,8 +58,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="tell every step, on standard error")
     parser.add_argument("--user", default="", metavar="ID", help="cephx id, without client.")
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_add_publish, _add_list, _add_show, _add_snapshot, _add_retire, _add_flatten,
-                _add_audit, _add_make_keys):  # fmt: skip
+    for add in (_add_publish, _add_list, _add_show, _add_snapshot, _add_retire, _add_purge,
+                _add_flatten, _add_audit, _add_make_keys):  # fmt: skip
         add(verbs)
     return parser
 
@@ -100,6 +103,11 @@ def _add_retire(verbs: Verbs) -> None:
     parser.set_defaults(run=retire)
     parser.add_argument("name", help="of the image")
     parser.add_argument("--deferred", action="store_true", help="keep the data that clones need")
+
+
+def _add_purge(verbs: Verbs) -> None:
+    parser = verbs.add_parser("purge", help="remove retired images that no clone needs any more")
+    parser.set_defaults(run=purge)
 
 
 def _add_flatten(verbs: Verbs) -> None:
@@ -161,7 +169,7 @@ def show(arguments: argparse.Namespace, site: Settings) -> int:
     image = find(arguments.name, site)
     with _connect(arguments, site, site.user) as cluster:
         document: dict[str, Any] = (
-            {"name": str(image), "properties": golden.read_properties(cluster, image)}
+            golden.make_volume_document(golden.read_volume(cluster, image))
             if arguments.volume
             else golden.make_document(golden.read(cluster, image))
         )
@@ -179,8 +187,11 @@ def show(arguments: argparse.Namespace, site: Settings) -> int:
 def snapshot(arguments: argparse.Namespace, site: Settings) -> int:
     image, properties = _name(arguments.name, site), golden.parse_properties(arguments.property)
     source = parse_image(arguments.volume, pool=site.pool, namespace=site.namespace)
-    with _connect(arguments, site, site.publisher) as cluster, _quiet(source, site):
-        golden.snapshot(cluster, source, image, properties, _make_parameters(site))
+    with _connect(arguments, site, site.publisher) as cluster, _quiet(source):
+        depth = golden.snapshot(cluster, source, image, properties, _make_parameters(site))
+        if depth >= site.flatten_depth:
+            golden.flatten(cluster, image)
+            log.info("%s is %d clones deep; Ceph's manager makes it whole", image, depth)
     print(f"{image}@{golden.SNAPSHOT}")
     return 0
 
@@ -188,9 +199,17 @@ def snapshot(arguments: argparse.Namespace, site: Settings) -> int:
 def retire(arguments: argparse.Namespace, site: Settings) -> int:
     image = _name(arguments.name, site)
     with _connect(arguments, site, site.publisher) as cluster:
-        clones = golden.retire(cluster, image, deferred=arguments.deferred)
+        clones = retirement.retire(cluster, image, deferred=arguments.deferred)
     if clones:
         print(f"{image} is gone from the list; {len(clones)} clones keep its data")
+        print("when they are gone, snf-rados-image purge removes it")
+    return 0
+
+
+def purge(arguments: argparse.Namespace, site: Settings) -> int:
+    with _connect(arguments, site, site.publisher) as cluster:
+        for image in retirement.purge(cluster, site.image_pool, site.image_namespace):
+            print(f"{image} is removed")
     return 0
 
 
@@ -264,12 +283,13 @@ def _make_parameters(site: Settings) -> Parameters:
 
 
 @contextlib.contextmanager
-def _quiet(volume: ImageName, site: Settings) -> Iterator[None]:
+def _quiet(volume: ImageName) -> Iterator[None]:
     """Freeze the file systems of the guest that runs here with this volume, if its agent can."""
-    found = device.choose(site).find(volume, site.make_access())
-    instance = guest_agent.find_instance(found) if found else ""
+    instance = guest_agent.find_instance(volume.name)
     path = guest_agent.CONTROL / f"{instance}.qga"
     if not instance or not path.exists():
+        why = f"{instance} has no guest agent" if instance else "no instance runs with it here"
+        log.info("%s is as a power cut would leave it: %s", volume, why)
         yield
         return
     with guest_agent.frozen(path):

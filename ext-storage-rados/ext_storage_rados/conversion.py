@@ -155,12 +155,14 @@ def check_end(text: str, size: int) -> None:
 
 
 def _check_header(plain: IO[bytes], kind: str, jail: Jail) -> None:
+    """The header first: what it leads to is not to be opened, not even by a check."""
+    file = f"/dev/fd/{plain.fileno()}"
+    info = ["qemu-img", "info", "-f", FORMATS[kind], "--output=json", file]
+    check_header(_run(jail, info, f"read as {kind}", files=(plain,)), kind)
     if kind == "qcow2":
-        check = ["qemu-img", "check", "-f", "qcow2", "--output=json", f"/dev/fd/{plain.fileno()}"]
+        check = ["qemu-img", "check", "-f", "qcow2", "--output=json", file]
         text = _run(jail, check, "checked", files=(plain,), ok=(0, _LEAKS))
         check_end(text, os.fstat(plain.fileno()).st_size)
-    argv = ["qemu-img", "info", "-f", FORMATS[kind], "--output=json", f"/dev/fd/{plain.fileno()}"]
-    check_header(_run(jail, argv, f"read as {kind}", files=(plain,)), kind)
 
 
 def _run(

@@ -13,7 +13,7 @@ from typing import IO
 import rados
 import rbd
 
-from ext_storage_rados import volume
+from ext_storage_rados import ancestry, volume
 from ext_storage_rados.cluster import (
     GoneError,
     ask_manager,
@@ -21,7 +21,7 @@ from ext_storage_rados.cluster import (
     open_image,
     open_pool,
 )
-from ext_storage_rados.names import ImageName
+from ext_storage_rados.names import ImageName, SnapshotName
 from ext_storage_rados.parameters import Parameters
 from snf_ganeti.errors import InputError
 
@@ -39,6 +39,15 @@ class GoldenImage:
     size: int
     properties: Mapping[str, str]
     clones: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A volume, and what it has from the snapshot that it is a clone of, if it is one."""
+
+    name: ImageName
+    origin: SnapshotName | None
+    properties: Mapping[str, str]
 
 
 def publish(
@@ -76,8 +85,9 @@ def snapshot(
     image: ImageName,
     properties: Mapping[str, str],
     parameters: Parameters,
-) -> None:
-    """Make a golden image of what a volume holds now, sharing its data."""
+) -> int:
+    """Make a golden image of what a volume holds now, sharing its data; gives how many images
+    that is spread over, beyond itself."""
     with open_pool(cluster, image.pool, image.namespace) as context:
         _make_way(context, image)
         volume.snapshot(cluster, source, image, parameters)
@@ -85,6 +95,7 @@ def snapshot(
             for key, value in properties.items():
                 opened.metadata_set(PROPERTY + key, value)
             opened.create_snap(SNAPSHOT)
+            return ancestry.count_ancestors(cluster, opened)
 
 
 def find_all(cluster: rados.Rados, pool: str, namespace: str) -> list[GoldenImage]:
@@ -105,36 +116,14 @@ def read(cluster: rados.Rados, image: ImageName) -> GoldenImage:
         return _read(context, image)
 
 
-def read_properties(cluster: rados.Rados, image: ImageName) -> dict[str, str]:
-    """The properties of an image or of a volume, which has them from its origin."""
+def read_volume(cluster: rados.Rados, image: ImageName) -> Volume:
+    """What a volume has from its origin. Raises GoneError."""
     with (
         open_pool(cluster, image.pool, image.namespace) as context,
         open_image(context, image, read_only=True) as opened,
         explained(str(image)),
     ):
-        return _read_properties(opened)
-
-
-def retire(cluster: rados.Rados, image: ImageName, *, deferred: bool) -> tuple[str, ...]:
-    """Remove a golden image, and give the clones that still need its data.
-
-    deferred: with clones, it goes to the trash, where it stays until the last one is gone.
-    Raises InputError when there are clones and it is not.
-    """
-    found = read(cluster, image)
-    if found.clones and not deferred:
-        raise InputError(
-            f"{image} has {len(found.clones)} clones: {', '.join(found.clones[:3])} …",
-            hint="flatten or remove them, or retire it with --deferred",
-        )
-    with (
-        open_pool(cluster, image.pool, image.namespace) as context,
-        open_image(context, image) as opened,
-        explained(str(image)),
-    ):
-        opened.remove_snap(SNAPSHOT)
-    volume.remove(cluster, image, 0)
-    return found.clones
+        return Volume(image, ancestry.find_origin(opened), _read_properties(opened))
 
 
 def flatten(cluster: rados.Rados, image: ImageName) -> None:
@@ -226,4 +215,13 @@ def make_document(image: GoldenImage) -> dict[str, object]:
         "size": image.size,
         "properties": dict(image.properties),
         "clones": list(image.clones),
+    }
+
+
+def make_volume_document(volume: Volume) -> dict[str, object]:
+    """As the command prints it with --json."""
+    return {
+        "name": str(volume.name),
+        "origin": str(volume.origin or ""),
+        "properties": dict(volume.properties),
     }

@@ -19,21 +19,23 @@ from snf_ganeti.errors import NodeError
 log = logging.getLogger(__name__)
 
 CONTROL = Path("/run/ganeti/kvm-hypervisor/ctrl")
-DISKS = Path("/run/ganeti/instance-disks")
+RUNTIMES = Path("/run/ganeti/kvm-hypervisor/conf")
 
 _LIMIT = 1 << 16
 _SECONDS = 15.0
 
 
-def find_instance(device: Path, disks: Path = DISKS) -> str:
-    """The instance that runs on this node with a device as its disk, empty when none does.
+def find_instance(volume: str, runtimes: Path = RUNTIMES) -> str:
+    """The instance that runs on this node with a volume as its disk, empty when none does.
 
-    Ganeti links INSTANCE:N to each disk's device.
+    Ganeti keeps what it started an instance with in INSTANCE.runtime: four parts, the last of
+    which is its disks, each with its links and the disk as in the configuration.
     """
-    for link in sorted(disks.glob("*:*")):
-        with contextlib.suppress(OSError):
-            if link.readlink() == device:
-                return link.name.rpartition(":")[0]
+    for path in sorted(runtimes.glob("*.runtime")):
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+            _, _, _, disks = json.loads(path.read_text())
+            if any(volume in disk["logical_id"] for disk, *_ in disks):
+                return path.name.removesuffix(".runtime")
     return ""
 
 

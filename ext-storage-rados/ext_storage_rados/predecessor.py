@@ -1,4 +1,5 @@
-"""The client of Ceph that an earlier run on this node used, when that run was killed.
+"""The client of Ceph that an earlier run on this node used, when that run was killed or Ceph
+fell silent under it.
 
 Ceph believes in it for 30 s more: it keeps volumes from being removed, and whoever changes one
 waits for its answer. So each run notes its client while it lives, and whoever comes next puts
@@ -14,6 +15,7 @@ from pathlib import Path
 import rados
 
 from ext_storage_rados import fencing
+from ext_storage_rados.cluster import UnreachableError
 
 RUN = Path("/run/ext-storage-rados/clients")
 
@@ -36,11 +38,18 @@ def replaced(cluster: rados.Rados, name: str, run: Path = RUN) -> Iterator[None]
             return
         for address in os.pread(descriptor, _LIMIT, 0).decode().split():
             fencing.blocklist(cluster, address)
-        _write(descriptor, cluster.get_addrs())
+        left = own = cluster.get_addrs()
+        _write(descriptor, own)
         try:
             yield
+            left = ""
+        except UnreachableError:
+            raise  # it can't take its leave of Ceph, which is as if it died
+        except BaseException:
+            left = ""
+            raise
         finally:
-            _write(descriptor, "")
+            _write(descriptor, left)
     finally:
         os.close(descriptor)
 

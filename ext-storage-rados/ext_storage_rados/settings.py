@@ -15,8 +15,8 @@ COMPONENT = "ext-storage-rados"
 class Settings:
     """Every key of the component with its default; the manual page says the same in words.
 
-    timeout, trash_delay: seconds. max_image_size: MiB. qos_iops, qos_bps, stripe_unit,
-    stripe_count: 0 for none.
+    timeout, trash_delay: seconds. flatten_depth: clones of clones. max_image_size: MiB.
+    qos_iops, qos_bps, stripe_unit, stripe_count: 0 for none.
     """
 
     conf: Path = Path("/etc/ceph/ceph.conf")
@@ -37,6 +37,7 @@ class Settings:
     ganeti: Literal["auto", "3.0", "3.1", "3.2"] = "auto"
     timeout: float = 30.0
     trash_delay: float = 0.0
+    flatten_depth: int = 4
     publisher: str = "publisher"
     max_image_size: int = 131072
     spool_dir: Path = Path("/var/tmp")  # noqa: S108 - nameless files only; large, unlike /tmp
@@ -61,8 +62,9 @@ def check(settings: Settings) -> None:
             raise SettingsError(f"{each.name} must be an absolute path, not {str(value)!r}")
         if isinstance(value, int | float) and not 0 <= value < float("inf"):
             raise SettingsError(f"{each.name} can't be less than 0, and is {value!r}")
-    if not settings.timeout:
-        raise SettingsError("timeout must be more than 0")
+    for name in ("timeout", "flatten_depth"):
+        if not getattr(settings, name):
+            raise SettingsError(f"{name} must be more than 0")
     for name in ("user", "pool", "image_pool", "publisher", "conversion_user"):
         if not getattr(settings, name):
             raise SettingsError(f"{name} must not be empty")

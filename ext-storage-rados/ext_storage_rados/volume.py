@@ -9,8 +9,8 @@ from dataclasses import replace
 import rados
 import rbd
 
-from ext_storage_rados import fencing, mark
-from ext_storage_rados.cluster import GoneError, MissingError, explained, open_image, open_pool
+from ext_storage_rados import ancestry, fencing, mark
+from ext_storage_rados.cluster import GoneError, explained, open_image, open_pool
 from ext_storage_rados.names import ImageName, SnapshotName
 from ext_storage_rados.parameters import Parameters
 from snf_ganeti.errors import InputError, NodeError
@@ -44,12 +44,13 @@ def create(cluster: rados.Rados, image: ImageName, size: int, parameters: Parame
 
 
 def check_origin(cluster: rados.Rados, origin: SnapshotName, size: int) -> None:
-    """Raises InputError: it does not exist, or is larger than `size` bytes."""
+    """Raises InputError: it does not exist, is larger than `size` bytes, or is too deep."""
     image = origin.image
     with (
         open_pool(cluster, image.pool, image.namespace) as context,
         open_image(context, image, snapshot=origin.snapshot, read_only=True) as opened,
     ):
+        ancestry.require_shallow(cluster, opened, origin)
         if opened.size() > size:
             needed = -(-opened.size() // _MEBIBYTE)
             raise InputError(
@@ -131,22 +132,6 @@ def snapshot(
         create(cluster, target, size, parameters)
         opened.remove_snap(passing.snapshot)
         return None
-
-
-def count_ancestors(cluster: rados.Rados, image: ImageName) -> int:
-    """How many images a volume's data is spread over, beyond itself."""
-    with (
-        open_pool(cluster, image.pool, image.namespace) as context,
-        open_image(context, image, read_only=True) as opened,
-    ):
-        try:
-            parent = opened.get_parent_image_spec()
-        except rbd.ImageNotFound:
-            return 0
-    parent_name = ImageName(parent["pool_name"], parent["pool_namespace"], parent["image_name"])
-    with contextlib.suppress(MissingError):  # in the trash: its own ancestors don't show
-        return 1 + count_ancestors(cluster, parent_name)
-    return 1
 
 
 def _is_made(context: rados.Ioctx, image: ImageName, wanted: str) -> bool:

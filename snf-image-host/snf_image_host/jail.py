@@ -175,6 +175,9 @@ def _make_root(confinement: Confinement) -> Iterator[str]:
     yield from ("--perms", "0755", "--dir", "/dev", "--symlink", "/proc/self/fd", "/dev/fd")
     for device in (*_DEVICES, *confinement.devices):
         yield from ("--dev-bind", str(device), str(device))
+    folders = {folder for path in confinement.visible for folder in path.parents[:-1]}
+    for folder in sorted(folders):  # bubblewrap by itself makes them for root alone
+        yield from ("--perms", "0755", "--dir", str(folder))
     for path in confinement.visible:
         yield from ("--ro-bind", str(path), str(path))
     yield from ("--remount-ro", "/")

@@ -100,7 +100,7 @@ def serve(
             stack.callback(each.close)
         messages = os.memfd_create("messages", os.MFD_CLOEXEC)
         stack.callback(os.close, messages)
-        key = stack.enter_context(_hold(secret)) if secret else None
+        key = stack.enter_context(_hold(secret, jail)) if secret else None
         argv = make_server_argv(node, listener.fileno(), writable=writable, secret=key)
         inherited = (*pass_fds, listener.fileno(), *(() if key is None else (key,)))
         child = stack.enter_context(
@@ -111,10 +111,12 @@ def serve(
 
 
 @contextlib.contextmanager
-def _hold(secret: str) -> Iterator[int]:
-    """A pipe that holds a secret: it can be read once, and lies nowhere."""
+def _hold(secret: str, jail: Jail) -> Iterator[int]:
+    """A pipe that holds a secret: it can be read once, and lies nowhere. Who reads it opens it
+    anew, by its descriptor's name, and has to be its owner."""
     reader, writer = os.pipe()
     try:
+        os.fchown(reader, jail.uid, jail.gid)
         os.write(writer, secret.encode())
         os.close(writer)
         yield reader

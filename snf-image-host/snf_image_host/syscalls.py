@@ -41,7 +41,8 @@ _SERVER = """
     timerfd_settime unlink
 """
 _CLIENT = """
-    bind connect getdents lgetxattr mkdir recvmmsg sched_setscheduler sendmmsg socket uname
+    bind connect epoll_create getdents lgetxattr mkdir recvmmsg sched_setscheduler sendmmsg socket
+    uname
 """
 _ALLOWED = {
     "decoder": _START + _DECODER,

@@ -94,6 +94,7 @@ RECIPES: Mapping[str, Recipe] = {
         Recipe("trixie-gpt-ext4", "trixie", "gpt", network="networkd", fstab="PARTUUID"),
         Recipe("trixie-gpt-xfs", "trixie", "gpt", "xfs", network="networkd"),
         Recipe("trixie-gpt-btrfs", "trixie", "gpt", "btrfs", network="networkd"),
+        Recipe("bookworm-agent", "bookworm", "mbr", packages=("qemu-guest-agent",)),
         Recipe("bench", "bookworm", "mbr", size=2047, packages=_SERVER, documented=True),
     )
 }

@@ -1,15 +1,20 @@
 """Volumes on the bed's Ceph: a site's pools and keys, golden images, the provider's scripts."""
 
+import contextlib
 import json
-from collections.abc import Collection, Mapping
+import random
+import time
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from snf_ganeti.process import Completed
 from testbed.ceph import ADMIN, Ceph
+from testbed.ganeti import Cluster
 from testbed.machine import Machine
 
 POOL = "ganeti"
 IMAGES = "images"
+MEBIBYTE = 1 << 20
 NODE, PUBLISHER = "client.ganeti", "client.publisher"
 SCRIPTS = "/usr/share/ganeti/extstorage/rados"
 _BLANK_OS = {
@@ -99,3 +104,54 @@ def show_volume(ceph: Ceph, volume: str, pool: str = POOL) -> Mapping[str, Any]:
         ceph.run("rbd", "info", f"{pool}/{volume}", "--format=json")
     )
     return shown
+
+
+@contextlib.contextmanager
+def instance(cluster: Cluster, name: str, *disk: str) -> Iterator[str]:
+    """An instance with one disk of our provider, off; removed after the block."""
+    options = ",".join(("0:provider=rados", *disk))
+    cluster.add_instance(
+        name,
+        "--os-type=blank",
+        "--disk-template=ext",
+        f"--disk={options}",
+        "--no-start",
+        "--no-nics",
+    )
+    try:
+        yield name
+    finally:
+        cluster.remove_instance(name)
+
+
+def find_volume(cluster: Cluster, name: str) -> str:
+    """The volume of an instance's only disk, from Ganeti's configuration."""
+    config = json.loads(cluster.node.read("/var/lib/ganeti/config.data"))
+    (found,) = (each for each in config["instances"].values() if each["name"] == name)
+    return str(config["disks"][found["disks"][0]]["logical_id"][1])
+
+
+def find_device(node: Machine, volume: str) -> str:
+    return run_script(node, "attach", volume).text.strip()
+
+
+def hash_device(node: Machine, device: str) -> str:
+    direct = f"dd if={device} bs=1M iflag=direct status=none | sha256sum"
+    return node.run("sh", "-c", direct, timeout=300).text.split()[0]
+
+
+def read_size(node: Machine, device: str) -> int:
+    return int(node.run("blockdev", "--getsize64", device).text)
+
+
+def find_workers(machine: Machine, volume: str, role: str = "worker") -> list[int]:
+    """The processes of an export, as the machine's own ids."""
+    pattern = f"ext_storage_rados.export.{role} .*{volume}"
+    return [int(word) for word in machine.run("pgrep", "-f", pattern, ok=(0, 1)).text.split()]
+
+
+def write_pattern(node: Machine, device: str, size: int = 4 * MEBIBYTE) -> str:
+    """Fill the device's beginning with what it did not hold; gives its hash."""
+    content = random.Random(time.monotonic_ns()).randbytes(size)
+    node.run("dd", f"of={device}", "bs=1M", "oflag=direct", "conv=notrunc,fsync", stdin=content)
+    return hash_device(node, device)

@@ -66,7 +66,11 @@ def test_an_agent_that_will_not_or_babbles_or_is_not_there(tmp_path: Path) -> No
 
 
 def test_the_instance_is_the_one_whose_disk_it_is(tmp_path: Path) -> None:
-    (tmp_path / "web.example.org:0").symlink_to("/dev/loop3")
-    (tmp_path / "db.example.org:1").symlink_to("/dev/loop4")
-    assert find_instance(Path("/dev/loop4"), tmp_path) == "db.example.org"
-    assert find_instance(Path("/dev/loop5"), tmp_path) == ""
+    for name in ("web.example.org", "db.example.org"):
+        disk = {"dev_type": "ext", "logical_id": ["rados", f"{name}.ext.disk0"]}
+        runtime = [["qemu"], [], {}, [[disk, "/run/link", None]]]
+        (tmp_path / f"{name}.runtime").write_text(json.dumps(runtime))
+    (tmp_path / "broken.runtime").write_text("[1, 2")
+    (tmp_path / "old.runtime").write_text("{}")
+    assert find_instance("db.example.org.ext.disk0", tmp_path) == "db.example.org"
+    assert find_instance("other.ext.disk0", tmp_path) == ""

@@ -1,5 +1,6 @@
 """Properties of a cloned disk, as a command that stands for the storage's tells them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,9 +26,18 @@ def test_a_clone_inherits(tmp_path: Path) -> None:
     program = make_program(
         tmp_path,
         '[ "$*" = "show --json --volume /dev/loop3" ] || exit 1\n'
-        """echo '{"name": "v", "properties": {"OSFAMILY": "linux", "USERS": "root"}}'""",
+        """echo '{"name": "v", "origin": "images/debian12@golden",'\n"""
+        """echo ' "properties": {"OSFAMILY": "linux", "USERS": "root"}}'""",
     )
-    assert complete(CLONED, DISK, program).properties == {"OSFAMILY": "linux", "USERS": "root"}
+    inherited = {"OSFAMILY": "linux", "USERS": "root"}
+    assert complete(CLONED, DISK, program).properties == inherited
+
+    named = replace(CLONED, img_id="rbd:images/debian12@golden")
+    assert complete(named, DISK, program) == replace(CLONED, img_properties=inherited)
+    other = replace(CLONED, img_id="rbd:images/other@golden")
+    assert complete(other, DISK, program) is other
+    given = replace(named, img_properties={"USERS": "me"})
+    assert complete(given, DISK, program) == replace(given, img_id="null")
 
 
 @pytest.mark.spawn
@@ -47,6 +57,6 @@ def test_other_storages_add_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.spawn
 def test_properties_that_can_not_be_used(tmp_path: Path) -> None:
-    for text in ("[]", "no JSON", '{"properties": {"A": []}}'):
+    for text in ("[]", "no JSON", '{"origin": "", "properties": {"A": []}}'):
         with pytest.raises(InputError, match="the properties of disk 0's image can't be used"):
             complete(CLONED, DISK, make_program(tmp_path, f"echo '{text}'"))

@@ -18,28 +18,19 @@ import pytest
 from snf_ganeti.errors import CommandError
 from testbed.ceph import Ceph
 from testbed.deadline import wait_for
-from testbed.ganeti import Cluster
 from testbed.machine import Machine
 from testbed.volumes import (
     IMAGES,
+    MEBIBYTE,
     POOL,
-    PUBLISHER,
     list_trash,
     list_volumes,
     run_script,
     show_volume,
 )
 
-MEBIBYTE = 1 << 20
 CONTENT = random.Random(3).randbytes(3 * MEBIBYTE) + bytes(5 * MEBIBYTE)
 """An image of 8 MiB, with a hole."""
-
-
-@pytest.fixture(scope="module")
-def node(cluster: Cluster, ceph: Ceph) -> Machine:
-    """The cluster's node, which publishes, too."""
-    ceph.install_client(cluster.node, PUBLISHER)
-    return cluster.node
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +109,7 @@ def test_published_as_it_is(
 @pytest.mark.parametrize(
     ("file", "kind", "reason"),
     [
-        ("overlay.qcow2", "qcow2", "needs another file beside it|Could not open backing file"),
+        ("overlay.qcow2", "qcow2", "needs another file beside it"),
         ("broken.qcow2", "qcow2", "the image can't be|is cut off"),
         ("image.raw", "qcow2", "the image can't be .*not in qcow2 format"),
         ("empty", "raw", "the image is empty"),
@@ -195,3 +186,67 @@ def test_an_instances_volume_becomes_an_image(
     run_script(node, "remove", second)
     node.run("snf-rados-image", "retire", source)
     assert source not in list_volumes(ceph, IMAGES)
+
+
+def test_retired_image_ends_after_its_last_clone(
+    ceph: Ceph, node: Machine, files: None, name: str, volume: str
+) -> None:
+    """A node removes the clone and may not remove the image; a publisher's purge does, and
+    leaves alone what others put into the trash."""
+    publish(node, "image.raw", name)
+    run_script(node, "create", volume, size=16, origin=f"{name}@golden")
+    node.run("snf-rados-image", "retire", "--deferred", name)
+    assert node.run("snf-rados-image", "purge").text == ""
+    assert hash_image(ceph, f"{POOL}/{volume}")
+    run_script(node, "remove", volume)
+
+    ceph.run("rbd", "create", "--size=8M", f"{IMAGES}/kept")
+    ceph.run("rbd", "trash", "mv", f"{IMAGES}/kept")
+    assert {name, "kept"} <= list_trash(ceph, IMAGES)
+    assert node.run("snf-rados-image", "purge").text == f"{IMAGES}/{name} is removed\n"
+    assert name not in list_trash(ceph, IMAGES)
+    assert "kept" in list_trash(ceph, IMAGES)
+    ceph.run("rbd", "trash", "purge", "--no-progress", IMAGES)
+
+
+def test_clones_of_clones_have_an_end(ceph: Ceph, node: Machine, name: str, volume: str) -> None:
+    """An origin too deep for Linux's own client is refused, until it is made whole."""
+    last = f"{IMAGES}/{name}-0"
+    ceph.run("rbd", "create", "--size=8M", last)
+    chain = [last]
+    for number in range(1, 16):
+        ceph.run("rbd", "snap", "create", "--no-progress", f"{last}@golden")
+        last = f"{IMAGES}/{name}-{number}"
+        clone = ("rbd", "clone", "--rbd-default-clone-format=2", f"{chain[-1]}@golden", last)
+        ceph.run(*clone)
+        chain.append(last)
+    ceph.run("rbd", "snap", "create", "--no-progress", f"{last}@golden")
+    origin = f"{name}-15@golden"
+    refused = run_script(node, "create", volume, (2,), size=16, origin=origin)
+    assert f"the origin {last}@golden is the end of 15 clones of clones" in refused.stderr
+    assert volume not in list_volumes(ceph)
+    node.run("snf-rados-image", "flatten", last)
+    shown = f"{name}-15"
+    wait_for("the flattening", lambda: "parent" not in show_volume(ceph, shown, IMAGES), 120)
+    run_script(node, "create", volume, size=16, origin=origin)
+    run_script(node, "remove", volume)
+    for image in reversed(chain):
+        ceph.run("rbd", "snap", "purge", "--no-progress", image)
+        ceph.run("rbd", "rm", "--no-progress", image)
+
+
+def test_image_of_a_deep_volume_is_made_whole(
+    ceph: Ceph, node: Machine, files: None, name: str, volume: str
+) -> None:
+    source = f"{name}-source"
+    publish(node, "image.raw", source)
+    run_script(node, "create", volume, size=16, origin=f"{source}@golden")
+    node.write("/etc/ext-storage-rados/conf.d/depth.toml", "flatten_depth = 2\n")
+    node.run("snf-rados-image", "snapshot", volume, "--name", name)
+    node.run("rm", "/etc/ext-storage-rados/conf.d/depth.toml")
+    wait_for("the flattening", lambda: "parent" not in show_volume(ceph, name, IMAGES), 120)
+    expected = hashlib.sha256(CONTENT + bytes(8 * MEBIBYTE)).hexdigest()
+    assert hash_image(ceph, f"{IMAGES}/{name}@golden") == expected
+    node.run("snf-rados-image", "retire", name)
+    run_script(node, "remove", volume)
+    node.run("snf-rados-image", "retire", source)

@@ -1,0 +1,138 @@
+"""Instances whose disks are clones of a golden Debian, booted and logged in to. Needs root.
+
+What is asserted is what the guests say over SSH, and what Ceph's own `rbd` tells.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from testbed import images
+from testbed.ceph import Ceph
+from testbed.deployed import IMAGES as IMAGE_FILES
+from testbed.deployed import Deployed, make_key
+from testbed.ganeti import Cluster
+from testbed.images import RECIPES
+from testbed.machine import Machine
+from testbed.ssh import Login, log_in
+from testbed.volumes import (
+    MEBIBYTE,
+    find_volume,
+    find_workers,
+    list_trash,
+    list_volumes,
+    show_volume,
+)
+
+BOOT_SECONDS = 600.0
+AGENT = "--hypervisor-parameters=kvm:use_guest_agent=true"
+DISK, CLONE = (f"{size},provider=rados,origin" for size in ("3G", "4G"))
+GOLDEN, OWN = "debian12", "my-debian"
+
+
+@pytest.fixture(scope="module")
+def debian(deployer: Cluster, node: Machine) -> Iterator[str]:
+    """A golden image of Debian with QEMU's guest agent; its users are root and debian."""
+    image = images.build(RECIPES["bookworm-agent"])
+    publish = ("snf-rados-image", "publish", f"{IMAGE_FILES}/{image.name}")
+    properties = ("--property=OSFAMILY=linux", "--property=USERS=root debian")
+    yield node.run(*publish, f"--name={GOLDEN}", *properties, timeout=300).text.strip()
+    for name in (OWN, GOLDEN):
+        node.run("snf-rados-image", "retire", "--deferred", name, ok=(0, 2))
+
+
+@pytest.fixture(scope="module")
+def first(debian: str, tmp_path_factory: pytest.TempPathFactory) -> Deployed:
+    """What is asked for: no copy is named, only the snapshot that the disk is a clone of."""
+    return Deployed(
+        name="first.bed.test",
+        image=f"rbd:{debian}",
+        address="10.78.0.71",
+        disks=(f"{DISK}={GOLDEN}@golden",),
+        template="ext",
+        key=make_key(tmp_path_factory.mktemp("owner") / "key"),
+    )
+
+
+@contextlib.contextmanager
+def logged_in(cluster: Cluster, instance: Deployed, user: str = "root") -> Iterator[Login]:
+    with log_in(cluster.bed.wire, replace(instance.host, user=user), BOOT_SECONDS) as login:
+        yield login
+
+
+def read_logs(node: Machine) -> str:
+    """What the OS scripts of snf-image said on the node."""
+    return node.run("sh", "-c", "cat /var/log/ganeti/os/*.log").text
+
+
+def test_clones_live_from_golden_image_to_reinstallation(
+    deployer: Cluster, ceph: Ceph, node: Machine, first: Deployed
+) -> None:
+    """One story, as each boot takes its time: a clone, an image of it while it runs, a clone
+    of that which QEMU opens by itself, its export, import and reinstallation."""
+    second = replace(
+        first,
+        name="second.bed.test",
+        image="null",
+        address="10.78.0.72",
+        disks=(f"{CLONE}={OWN}@golden,access=userspace",),
+    )
+    third = replace(second, name="third.bed.test", address="10.78.0.73")
+    with contextlib.ExitStack() as stack:
+        stack.callback(remove, deployer, "first", "second", "third")
+        deployer.add_instance(first.name, *first.make_options(), AGENT)
+        source = find_volume(deployer, first.name)
+        with logged_in(deployer, first, "debian") as login:  # a user by the image's properties
+            assert login.run("hostname").strip() == first.name
+        with logged_in(deployer, first) as login:
+            assert int(login.run("findmnt -nbo SIZE /")) > 2700 * MEBIBYTE
+            deployer.run("gnt-instance", "grow-disk", first.name, "0", "512M")
+            login.run("echo 'never synced' >/root/late")
+            node.run("snf-rados-image", "snapshot", source, "--name", OWN, timeout=120)
+            told = login.run("journalctl --unit=qemu-guest-agent --output=cat")
+            assert told.count("guest-fsfreeze called") == 2  # frozen, and thawed
+            login.run("echo changed >/root/late && sync")  # thawed indeed
+
+        deployer.add_instance(second.name, *second.make_options())
+        clone = find_volume(deployer, second.name)
+        assert show_volume(ceph, clone)["parent"]["image"] == OWN
+        deployer.run("gnt-instance", "remove", "--force", "--shutdown-timeout=0", first.name)
+        assert source not in list_volumes(ceph)
+        assert source in list_trash(ceph)  # its data is the clone's, too
+        with logged_in(deployer, second) as login:
+            assert login.run("hostname").strip() == second.name
+            assert login.run("cat /root/late").strip() == "never synced"
+            login.run("echo 3 >/proc/sys/vm/drop_caches && sha256sum /usr/bin/* >/dev/null")
+            login.run("echo second >/root/mine && sync")
+        assert find_workers(node, clone) == []
+        assert "copy" not in read_logs(node)
+
+        deployer.run("gnt-backup", "export", f"--node={node.hostname}", second.name, timeout=900)
+        deployer.run(*make_import_argv(node, second.name, third), timeout=900)
+        options = [each for each in third.make_options() if each.startswith("--os-parameters=")]
+        reinstall = ("gnt-instance", "reinstall", "--force", *options, third.name)
+        deployer.run(*reinstall, timeout=600)
+        deployer.run("gnt-instance", "start", third.name)
+        with logged_in(deployer, third) as login:
+            assert login.run("hostname").strip() == third.name
+            assert login.run("cat /root/mine").strip() == "second"
+    assert not {source, clone} & (list_volumes(ceph) | list_trash(ceph))
+
+
+def make_import_argv(node: Machine, source: str, target: Deployed) -> list[str]:
+    (network,) = (each for each in target.make_options() if each.startswith("--net="))
+    return [
+        *("gnt-backup", "import", f"--node={node.hostname}", f"--src-node={node.hostname}"),
+        f"--src-dir=/srv/ganeti/export/{source}",
+        *("--disk-template=ext", "--disk=0:size=4G,provider=rados", network),
+        *("--no-name-check", "--no-ip-check", target.name),
+    ]
+
+
+def remove(cluster: Cluster, *names: str) -> None:
+    listed = cluster.run("gnt-instance", "list", "--no-headers", "--output=name").split()
+    for name in listed:
+        if name.partition(".")[0] in names:
+            cluster.remove_instance(name)

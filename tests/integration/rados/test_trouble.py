@@ -1,0 +1,191 @@
+"""A cluster that stops, is silent or full: nothing is lost, and the reason is told. Needs root."""
+
+import contextlib
+import random
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from snf_ganeti.errors import CommandError
+from testbed.ceph import ADDRESS, Ceph
+from testbed.deadline import wait_for
+from testbed.ganeti import Cluster
+from testbed.machine import Machine
+from testbed.volumes import (
+    MEBIBYTE,
+    POOL,
+    find_device,
+    find_volume,
+    find_workers,
+    hash_device,
+    instance,
+    list_volumes,
+    run_script,
+    show_volume,
+)
+
+
+def test_osd_that_stops_under_load_costs_no_data(
+    ceph: Ceph, node: Machine, golden: str, volume: str, tmp_path: Path
+) -> None:
+    """Who writes waits until the OSD is back, and finds what it wrote."""
+    run_script(node, "create", volume, size=64, origin=golden)
+    device = find_device(node, volume)
+    run_script(node, "open", volume)
+    node.write("/var/tmp/content", random.Random(2).randbytes(32 * MEBIBYTE))
+    dd = f"dd if=/var/tmp/content of={device} bs=64k oflag=direct conv=fsync status=none"
+    copy = f"touch /run/began; for i in 1 2 3 4; do {dd}; done"
+    with node.spawn("sh", "-ec", copy, output=tmp_path / "log") as writer:
+        wait_for(
+            "the writer", lambda: not node.run("test", "-e", "/run/began", ok=(0, 1)).status, 30
+        )
+        ceph.stop_osd(0)
+        assert writer.poll() is None
+        ceph.start_osd(0)
+        assert writer.wait(180) == 0, (tmp_path / "log").read_text()
+    node.run("cmp", f"--bytes={32 * MEBIBYTE}", device, "/var/tmp/content", timeout=120)
+    node.run("rm", "/run/began", "/var/tmp/content")
+
+
+@contextlib.contextmanager
+def unplugged(cluster: Cluster, ceph: Ceph) -> Iterator[None]:
+    cluster.bed.wire.set_cable(ceph.machine, up=False)
+    try:
+        yield
+    finally:
+        cluster.bed.wire.set_cable(ceph.machine, up=True)
+        wait_for("Ceph on the wire", lambda: reaches(cluster), 60)
+
+
+def reaches(cluster: Cluster) -> bool:
+    with contextlib.suppress(OSError), cluster.bed.wire.connect(ADDRESS, 3300, timeout=2):
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def hurried(node: Machine) -> Iterator[None]:
+    """Deadlines short enough for a test that waits for them."""
+    path = "/etc/ext-storage-rados/conf.d/hurry.toml"
+    node.write(path, "timeout = 3.0\n")
+    try:
+        yield
+    finally:
+        node.run("rm", path)
+
+
+def test_silent_cluster_loses_no_volume(cluster: Cluster, ceph: Ceph, golden: str) -> None:
+    """Ganeti removes an instance while Ceph does not answer: it keeps it, and so does Ceph."""
+    with instance(cluster, "kept", "size=16M", f"origin={golden}"):
+        volume = find_volume(cluster, "kept")
+        with hurried(cluster.node), unplugged(cluster, ceph):
+            with pytest.raises(CommandError, match="Can't remove instance's disks"):
+                cluster.remove_instance("kept")
+            answer = run_script(cluster.node, "attach", volume)
+            assert answer.stdout == b"\n"
+            silent = run_script(cluster.node, "open", volume, (4, 5))
+            assert "is the cluster up" in silent.stderr
+        assert volume in list_volumes(ceph)
+        assert cluster.run("gnt-instance", "list", "--no-headers", "--output=name", "kept")
+    assert volume not in list_volumes(ceph)
+
+
+def test_remove_copes_with_dead_clients(
+    ceph: Ceph, node: Machine, other: Machine, volume: str
+) -> None:
+    """Ceph believes in a killed client for 30 s, as long as Ganeti tries to remove. Our own is
+    fenced at once; another node's is waited for."""
+    for machine in (node, other):
+        run_script(node, "create", volume, size=16)
+        find_device(machine, volume)
+        for role in ("keeper", "worker"):
+            for pid in find_workers(machine, volume, role):
+                machine.run("kill", "-KILL", str(pid), ok=(0, 1))
+        run_script(node, "remove", volume)
+        assert volume not in list_volumes(ceph)
+    run_script(other, "detach", volume)
+
+
+@contextlib.contextmanager
+def full(ceph: Ceph, kind: str) -> Iterator[None]:
+    """A cluster that takes no more, of its pool's quota or of its disks, for the block."""
+    fill, empty, check = FILLERS[kind]
+    ceph.run("ceph", "osd", *fill)
+    try:
+        wait_for("the warning", lambda: check in ceph.run("ceph", "health", "detail"), 60)
+        yield
+    finally:
+        ceph.run("ceph", "osd", *empty)
+        wait_for("its end", lambda: check not in ceph.run("ceph", "health", "detail"), 60)
+
+
+FILLERS = {
+    "quota": (
+        ("pool", "set-quota", POOL, "max_objects", "1"),
+        ("pool", "set-quota", POOL, "max_objects", "0"),
+        "POOL_FULL",
+    ),
+    "disks": (("set-full-ratio", "0.0001"), ("set-full-ratio", "0.95"), "OSD_FULL"),
+}
+
+
+@pytest.mark.parametrize("kind", FILLERS)
+def test_full_cluster_says_so_and_makes_nothing(
+    cluster: Cluster, ceph: Ceph, node: Machine, golden: str, volume: str, kind: str, tmp_path: Path
+) -> None:
+    """Who writes already waits until there is room, and sees no error."""
+    run_script(node, "create", volume, size=16, origin=golden)
+    device = find_device(node, volume)
+    run_script(node, "open", volume)
+    content = hash_device(node, device)
+    before = list_volumes(ceph), list_objects(ceph)
+    with hurried(node), full(ceph, kind):
+        dd = ("dd", "if=/dev/urandom", f"of={device}", "bs=1M", "seek=12", "count=2")
+        with node.spawn(*dd, "oflag=direct", output=tmp_path / "log") as writer:
+            with pytest.raises(CommandError) as caught, instance(cluster, "refused", "size=16M"):
+                pass
+            assert "the cluster is full" in " ".join(caught.value.output.split())
+            assert list_volumes(ceph) == before[0]
+            assert writer.poll() is None
+            ceph.run("ceph", "osd", *FILLERS[kind][1])
+            assert writer.wait(120) == 0, (tmp_path / "log").read_text()
+    assert hash_device(node, device) != content
+    assert names_of(list_objects(ceph)) == names_of(before[1])
+
+
+def list_objects(ceph: Ceph) -> set[str]:
+    return set(ceph.run("rados", "--pool", POOL, "ls").split())
+
+
+def names_of(objects: set[str]) -> set[str]:
+    """Of images, without their data, which grows."""
+    return {name for name in objects if not name.startswith(("rbd_data.", "rbd_object_map."))}
+
+
+@pytest.mark.parametrize("seconds", [0.15, 0.3])
+def test_cluster_that_falls_silent_in_the_middle(
+    cluster: Cluster, ceph: Ceph, node: Machine, golden: str, volume: str, seconds: float
+) -> None:
+    """Each script ends with the reason, and run again finds its way."""
+    clone, before = f"{volume}.snap", names_of(list_objects(ceph))
+    steps: list[tuple[str, str, dict[str, str | int]]] = [
+        ("create", volume, {"size": 16, "origin": golden}),
+        ("snapshot", volume, {"snapshot": clone}),
+        ("grow", volume, {"size": 16, "new_size": 24}),
+        ("remove", clone, {}),
+        ("remove", volume, {}),
+    ]
+    for action, name, variables in steps:
+        with hurried(node), ThreadPoolExecutor(1) as pool:
+            done = pool.submit(run_script, node, action, name, (0, 4, 5), **variables)
+            time.sleep(seconds)
+            with unplugged(cluster, ceph):
+                ended = done.result()
+        assert not ended.status or "is the cluster up" in ended.stderr
+        run_script(node, action, name, **variables)
+        if action == "grow":
+            assert show_volume(ceph, volume)["size"] == 24 * MEBIBYTE
+    assert names_of(list_objects(ceph)) == before
