@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from testbed import appliance
 from testbed.bed import DOMAIN, make_node_address, open_bed
 from testbed.ceph import ADMIN, Ceph, start_ceph
-from testbed.machine import Machine
+from testbed.deployed import make_settings, write_settings
+from testbed.machine import Bind, Machine
 from testbed.roots import BUILD, build_root_with
 from testbed.volumes import IMAGES, make_site, prepare_node, run_script
 
@@ -39,18 +41,22 @@ class Site:
 
 
 @contextlib.contextmanager
-def open_site(name: str) -> Iterator[Site]:
+def open_site(name: str, binds: tuple[Bind, ...] = ()) -> Iterator[Site]:
+    """binds: what the node sees of this machine. With the helper's, it is able to deploy."""
     debs = sorted((BUILD / "deb").glob("*.deb"))
     with open_bed(f"bench-{name}-{os.getpid()}", debs=debs) as bed:
+        if appliance.BIND in binds:
+            appliance.build(bed)
         ceph = start_ceph(bed)
         ours, base = bed.layers
         tools, _ = build_root_with(base, _TOOLS)
-        node = Machine(f"node1.{DOMAIN}", bed.folder / "node1", (ours, tools, base))
+        node = Machine(f"node1.{DOMAIN}", bed.folder / "node1", (ours, tools, base), binds)
         node.power_on()
         bed.wire.plug(node, make_node_address(1))
         make_site(ceph, node)
         prepare_node(ceph, node)
         ceph.install_client(node, ADMIN)
+        write_settings(node, make_settings())
         yield Site(ceph, node)
 
 

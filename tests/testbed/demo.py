@@ -1,25 +1,28 @@
-"""The demonstration: a Ganeti cluster deploys an image, and the instance is logged in to.
+"""The demonstration: a Ganeti cluster deploys an image, the instance is logged in to, and a
+second one is a clone of the image on Ceph.
 
     python3 -m testbed.demo up      leaves the cluster running, under the name `demo`
     python3 -m testbed.demo down
 
 Each stage is timed. What is shown of the instance is what the instance itself says, over SSH;
 of Ganeti's job, the events as snf-ganeti-eventd tells them; of the console, a picture of its
-page, which Chromium makes.
+page, which Chromium makes; of the clone, what Ceph's own `rbd` tells of its disk.
 """
 
 import argparse
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from snf_ganeti import process
 from snf_ganeti.errors import InputError, run_main
 from testbed import appliance, images
 from testbed.bed import Bed, close_bed, open_bed
+from testbed.ceph import Ceph, start_ceph
 from testbed.deployed import (
     IMAGES,
     PASSWORD,
@@ -36,12 +39,22 @@ from testbed.machine import Bind
 from testbed.roots import BUILD
 from testbed.shown_console import start_console
 from testbed.ssh import log_in
+from testbed.volumes import POOL, PUBLISHER, find_volume, make_site, prepare_node
 
 NAME = "demo"
 SCREENSHOT = BUILD / "demo-console.png"
-INSTANCE = "web.bed.test"
-ADDRESS = "10.78.0.51"
+INSTANCE, CLONE = "web.bed.test", "clone.bed.test"
+ADDRESS, CLONE_ADDRESS = "10.78.0.51", "10.78.0.52"
+GOLDEN = "debian12"
 IMAGE = images.RECIPES["bookworm-mbr-ext4"]
+CLONED: Mapping[str, Any] = {
+    "name": CLONE,
+    "image": f"rbd:images/{GOLDEN}@golden",
+    "address": CLONE_ADDRESS,
+    "template": "ext",
+    "disks": (f"3G,provider=rados,origin={GOLDEN}@golden",),
+}
+"""How the clone differs from the first instance."""
 _WELCOME = Personality("/etc/motd", b"Deployed by snf-image: nobody on the node opened me.\n")
 _BOOT_SECONDS = 600.0
 _SHOWN = (
@@ -98,6 +111,10 @@ def up() -> None:
             console = start_console(cluster)
             print(f"  its page: {console.save_screenshot(INSTANCE, SCREENSHOT)}")
             url = console.make_url(INSTANCE)
+        with stages.timed("start Ceph, and publish the image as a golden one"):
+            ceph = start_storage(cluster, image)
+        with stages.timed("gnt-instance add of a clone: nothing is copied"):
+            show_clone(cluster, ceph, replace(instance, **CLONED))
     print(f"\n── How long each stage took\n{stages.make_table()}")
     print(f"\n── What to do next\n{make_hints(cluster, instance, url)}")
 
@@ -138,6 +155,24 @@ def show_instance(bed: Bed, instance: Deployed) -> None:
             print(f"  {what:<10} " + "\n             ".join(lines))
 
 
+def start_storage(cluster: Cluster, image: Path) -> Ceph:
+    """A Ceph that the cluster's node uses, with a golden image."""
+    ceph = start_ceph(cluster.bed)
+    make_site(ceph, cluster.node)
+    prepare_node(ceph, cluster.node)
+    ceph.install_client(cluster.node, PUBLISHER)
+    publish = ("snf-rados-image", "publish", f"{IMAGES}/{image.name}", "--name", GOLDEN)
+    print(f"  {cluster.run(*publish)}", end="")
+    return ceph
+
+
+def show_clone(cluster: Cluster, ceph: Ceph, instance: Deployed) -> None:
+    """Have Ganeti add it; where its disk's data is, Ceph tells. It goes on booting."""
+    print(cluster.add_instance(instance.name, *instance.make_options()))
+    usage = ("rbd", "disk-usage", f"{POOL}/{find_volume(cluster, instance.name)}")
+    print(ceph.run(*usage), end="")
+
+
 def make_hints(cluster: Cluster, instance: Deployed, url: str) -> str:
     """Commands for people, each to be typed as it is."""
     bed = cluster.bed
@@ -146,6 +181,7 @@ def make_hints(cluster: Cluster, instance: Deployed, url: str) -> str:
         (
             "a shell on the node (try: gnt-instance list, gnt-job list, snf-image check):",
             f"  {cluster.node.make_shell_command()}",
+            f"  (and of the golden image and its clone: snf-rados-image show {GOLDEN})",
             f"a shell in the instance (its password on the console is: {PASSWORD}):",
             f"  sudo nsenter --target={bed.wire.machine.pid} --net -- {ssh}",
             "the instance's screen in a browser of this machine, once, within a day:",
