@@ -6,6 +6,8 @@ removes.
 """
 
 import contextlib
+import struct
+from collections.abc import Mapping
 
 import rados
 import rbd
@@ -15,9 +17,14 @@ from ext_storage_rados.cluster import explained, open_image, open_pool
 from ext_storage_rados.names import ImageName
 from snf_ganeti.errors import InputError
 
-_PARENT = "USER_PARENT"
-"""Source of what is in the trash because it had clones: librbd removes it with the last one
-by itself, if the client that removes that one may."""
+_TRASH, _PREFIX = "rbd_trash", "id_"
+"""The object whose omap is a pool's trash, and what comes before an image's id in its keys."""
+_SPEC = struct.Struct("<BBIBI")
+"""The beginning of cls::rbd::TrashImageSpec: two versions, length, source, length of the name."""
+_PARENT = 4
+"""TRASH_IMAGE_SOURCE_USER_PARENT: it is there because it had clones. librbd removes it with the
+last one by itself, if the client that removes that one may."""
+_PAGE = 500
 
 
 def retire(cluster: rados.Rados, image: ImageName, *, deferred: bool) -> tuple[str, ...]:
@@ -47,10 +54,37 @@ def purge(cluster: rados.Rados, pool: str, namespace: str) -> list[ImageName]:
     put there, to be brought back or not, stays."""
     removed = []
     with open_pool(cluster, pool, namespace) as context, explained(f"the trash of {pool}"):
-        for entry in list(rbd.RBD().trash_list(context)):
-            if entry["source"] == _PARENT and _remove(context, entry["id"]):
-                removed.append(ImageName(pool, namespace, entry["name"]))
+        for identity, name in find_parents(list_trash(context)):
+            if _remove(context, identity):
+                removed.append(ImageName(pool, namespace, name))
     return removed
+
+
+def list_trash(context: rados.Ioctx) -> dict[str, bytes]:
+    """What is in a pool's trash, as it is kept there: the images' ids, with what is known of
+    them. librbd's own list in Python stumbles over parents, up to Ceph 16."""
+    found: dict[str, bytes] = {}
+    with contextlib.suppress(rados.ObjectNotFound):
+        while True:
+            with rados.ReadOpCtx() as read:
+                last = _PREFIX + max(found) if found else ""
+                page, _ = context.get_omap_vals(read, last, _PREFIX, _PAGE)
+                context.operate_read_op(read, _TRASH)
+                before = len(found)
+                found.update((key.removeprefix(_PREFIX), value) for key, value in page)
+            if len(found) < before + _PAGE:
+                break
+    return found
+
+
+def find_parents(trash: Mapping[str, bytes]) -> list[tuple[str, str]]:
+    """Ids and names of what is in the trash because it had clones."""
+    parents = []
+    for identity, spec in trash.items():
+        *_, source, length = _SPEC.unpack_from(spec)
+        if source == _PARENT:
+            parents.append((identity, spec[_SPEC.size :][:length].decode()))
+    return parents
 
 
 def _remove(context: rados.Ioctx, identity: str) -> bool:

@@ -196,14 +196,14 @@ def test_retired_image_ends_after_its_last_clone(
     publish(node, "image.raw", name)
     run_script(node, "create", volume, size=16, origin=f"{name}@golden")
     node.run("snf-rados-image", "retire", "--deferred", name)
-    assert node.run("snf-rados-image", "purge").text == ""
+    assert name not in node.run("snf-rados-image", "purge").text
     assert hash_image(ceph, f"{POOL}/{volume}")
     run_script(node, "remove", volume)
 
     ceph.run("rbd", "create", "--size=8M", f"{IMAGES}/kept")
     ceph.run("rbd", "trash", "mv", f"{IMAGES}/kept")
     assert {name, "kept"} <= list_trash(ceph, IMAGES)
-    assert node.run("snf-rados-image", "purge").text == f"{IMAGES}/{name} is removed\n"
+    assert f"{IMAGES}/{name} is removed\n" in node.run("snf-rados-image", "purge").text
     assert name not in list_trash(ceph, IMAGES)
     assert "kept" in list_trash(ceph, IMAGES)
     ceph.run("rbd", "trash", "purge", "--no-progress", IMAGES)
