@@ -3,7 +3,7 @@
 import contextlib
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -122,12 +122,13 @@ def full(ceph: Ceph, kind: str) -> Iterator[None]:
         wait_for("its end", lambda: check not in ceph.run("ceph", "health", "detail"), 60)
 
 
-def tell_osds(ceph: Ceph, commands: Sequence[Sequence[str]]) -> None:
+def tell_osds(ceph: Ceph, commands: "Commands") -> None:
     for words in commands:
         ceph.run("ceph", "osd", *words)
 
 
-FILLERS = {
+Commands = Sequence[Sequence[str]]
+FILLERS: Mapping[str, tuple[Commands, Commands, str]] = {
     "quota": (
         [("pool", "set-quota", POOL, "max_objects", "1")],
         [("pool", "set-quota", POOL, "max_objects", "0")],
