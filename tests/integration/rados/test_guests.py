@@ -125,7 +125,7 @@ def make_import_argv(node: Machine, source: str, target: Deployed) -> list[str]:
     (network,) = (each for each in target.make_options() if each.startswith("--net="))
     return [
         *("gnt-backup", "import", f"--node={node.hostname}", f"--src-node={node.hostname}"),
-        f"--src-dir=/srv/ganeti/export/{source}",
+        f"--src-dir={source}",
         *("--disk-template=ext", "--disk=0:size=4G,provider=rados", network),
         *("--no-name-check", "--no-ip-check", target.name),
     ]
