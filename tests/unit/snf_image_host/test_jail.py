@@ -41,6 +41,13 @@ def test_the_network_is_shared_only_when_asked_for() -> None:
     assert "--unshare-net" not in make_argv(network=True)
 
 
+def test_the_way_to_what_is_visible_is_open_to_the_jails_user() -> None:
+    argv = make_argv(visible=(Path("/etc/ceph/ceph.conf"), Path("/etc/hosts")))
+    made = [argv[at + 1 : at + 4] for at, word in enumerate(argv) if word == "--perms"]
+    assert made[-2:] == [["0755", "--dir", "/etc"], ["0755", "--dir", "/etc/ceph"]]
+    assert argv.index("/etc/ceph") < argv.index("/etc/ceph/ceph.conf")
+
+
 def test_a_device_comes_with_its_group() -> None:
     confinement = Confinement("machine", 1 << 30, devices=(Path("/dev/kvm"),))
     argv = make_jail_argv(JAIL, confinement, ["qemu"], filter_fd=7, groups=(108,))
