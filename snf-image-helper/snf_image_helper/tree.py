@@ -94,8 +94,11 @@ class Tree:
         """The sorted names in a directory; empty when it is absent. Raises TreeError."""
         if not self.is_dir(path):
             return []
-        with self.open(path, os.O_RDONLY | os.O_DIRECTORY) as descriptor:
-            names = sorted(os.listdir(descriptor))
+        try:
+            with self.open(path, os.O_RDONLY | os.O_DIRECTORY) as descriptor:
+                names = sorted(os.listdir(descriptor))
+        except OSError as error:
+            raise TreeError(f"{path}: {error.strerror}") from None
         if len(names) > limit:
             raise TreeError(f"{path} has more than {limit} entries")
         return names
