@@ -13,6 +13,7 @@ from snf_image_host.jail import Jail
 from snf_image_host.parameters import Checksum
 from snf_image_host.sources import Source
 from snf_image_host.sparse_file import find_data
+from snf_image_host.unpacked_size import read_least
 
 HEAD_SIZE = 64 << 10
 _SLACK = 64 << 20
@@ -69,6 +70,7 @@ class Content:
 
     head: its first bytes, up to HEAD_SIZE. size: bytes in all, None when nobody knows yet.
     descriptor: a regular file that holds just this. fill: gives the bytes from the first.
+    least: bytes that it has at least, by its own word.
     """
 
     source: Source
@@ -77,6 +79,7 @@ class Content:
     size: int | None
     descriptor: int | None
     fill: Fill
+    least: int = 0
     limit: int | None = None
 
     @property
@@ -171,12 +174,13 @@ def open_content(source: Source, checksum: Checksum | None, jail: Jail) -> Itera
         whole = _join(head, fetch.read_into)
     compression = find_compression(head)
     if compression is None:
-        yield Content(source, fetch, head, source.size, file, whole)
+        yield Content(source, fetch, head, source.size, file, whole, source.size or 0)
         return
+    least = read_least(compression.name, head, file)
     packed: int | Fill = whole if file is None or checksum else file
     with open_decoder(source.name, compression, jail, packed) as decoder:
         head = _read_head(decoder.read_into)
-        yield Content(source, fetch, head, None, None, _join(head, decoder.read_into))
+        yield Content(source, fetch, head, None, None, _join(head, decoder.read_into), least)
 
 
 def _read_head(fill: Fill) -> bytes:

@@ -103,7 +103,7 @@ def deploy(plan: Plan, settings: Settings, journal: Journal, *, dry_run: bool = 
                     for disk in plan.disks
                 ]
             if dry_run:
-                _require_room(image, targets[0])
+                image.require_room(targets[0])
                 return
             prepared = stack.enter_context(_prepare(vm)) if vm is not None else None
             _copy(image, targets[0], journal)
@@ -130,8 +130,3 @@ def _copy(image: Image, target: Target, journal: Journal) -> None:
     else:
         with journal.stage("copy"):
             image.copy_to(target, journal.show_copied)
-
-
-def _require_room(image: Image, target: Target) -> None:
-    if not image.null and image.size is not None and image.size > target.size:
-        raise InputError(f"the image needs {image.size} bytes, and disk 0 has {target.size}")

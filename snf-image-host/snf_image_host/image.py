@@ -65,6 +65,11 @@ class Image:
         """Bytes of the disk that it makes, a boot prefix included; None while nobody knows."""
         return self._format.size if self._format else 0
 
+    def require_room(self, target: Target) -> None:
+        """Raises InputError for a target that is too small, as far as the image says so by now."""
+        if self._content is not None and self._format is not None:
+            Room(target.name, target.size).require(self._content.name, self._format.least)
+
     def copy_to(self, target: Target, on_progress: OnProgress) -> None:
         """Make the target the image's disk; what lies behind the image is not defined. It is
         durable after the target's `flush`.
@@ -76,8 +81,7 @@ class Image:
         if self._content is None or self._format is None:
             return
         content, room = self._content, Room(target.name, target.size)
-        if self._format.size is not None:
-            room.require(content.name, self._format.size)
+        self.require_room(target)
         if content.size and _share(content, self._format.file, target):
             on_progress(content.size, content.size)
             return

@@ -231,6 +231,20 @@ def test_a_bomb_stops_at_the_size_of_the_disk(
     assert disk.stat().st_size == SIZE + 2 * MIB
 
 
+@pytest.mark.parametrize("name", ["xz", "zst"])
+def test_a_stream_that_tells_its_size_is_refused_before_a_byte_is_written(
+    folder: Path, tmp_path: Path, name: str
+) -> None:
+    small = tmp_path / "small"
+    small.write_bytes(ERASED * 4)
+    packer = ["zstd", "-q"] if name == "zst" else COMPRESSORS[name]
+    with (tmp_path / "packed").open("wb") as file:
+        subprocess.run([*packer, "-c", folder / "raw"], stdout=file, check=True)
+    with pytest.raises(InputError, match=f"packed needs a disk of {SIZE} bytes or more"):
+        deploy(tmp_path, small, "packed", "diskdump")
+    assert small.read_bytes() == ERASED * 4
+
+
 def make_qcow2(path: Path, *options: str | Path) -> None:
     run("qemu-img", "create", "-q", "-f", "qcow2", *options, path, str(SIZE))
 

@@ -66,6 +66,10 @@ class Container:
         with contextlib.suppress(Unfetched):
             self.size = self._read(peek(content)).size
 
+    @property
+    def least(self) -> int:
+        return self.size or 0
+
     @contextlib.contextmanager
     def open_runs(self, room: Room) -> Iterator[Iterator[Run]]:
         """Everything is fetched, and its checksum verified, before QEMU reads the first byte."""

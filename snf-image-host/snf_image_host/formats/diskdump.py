@@ -16,6 +16,7 @@ class Diskdump:
         self._content = content
         self.size = content.size
         self.file = content.descriptor
+        self.least = content.least
 
     def open_runs(self, room: Room) -> contextlib.AbstractContextManager[Iterator[Run]]:
         self._content.hold_to(room.size)

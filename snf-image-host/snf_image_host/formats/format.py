@@ -39,6 +39,10 @@ class Format(Protocol):
     def file(self) -> int | None:
         """A regular file of this node whose bytes are the disk's, one for one, if there is one."""
 
+    @property
+    def least(self) -> int:
+        """Bytes that the disk must have at least, as far as the image says so by now."""
+
     def open_runs(self, room: Room) -> contextlib.AbstractContextManager[Iterator[Run]]:
         """The disk's contents. Raises SnfError, before anything is written where possible."""
 

@@ -58,6 +58,10 @@ class Partitioned:
         size = self._content.size
         return None if size is None else SIZE + -(-size // SECTOR) * SECTOR
 
+    @property
+    def least(self) -> int:
+        return self.size or SIZE + self._content.least
+
     def open_runs(self, room: Room) -> contextlib.AbstractContextManager[Iterator[Run]]:
         self._content.hold_to(room.size)
         return contextlib.nullcontext(self._make_runs())
