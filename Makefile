@@ -17,8 +17,8 @@ PYTEST := $(PYTHON) -m pytest -o cache_dir=$(CACHE)/pytest
 export PYTHONDONTWRITEBYTECODE := 1
 
 # A part is a name in tests/: a folder, or test files named after it. These are groups of parts.
-PARTS_image := snf_image_host snf_image_helper image images jail helper deploy os_scripts create \
-	backup check guests guest filesystem hostile
+PARTS_image := snf_image_host snf_image_helper image images jail helper deploy inspect os_scripts \
+	create backup check guests guest filesystem hostile
 PARTS_network := snf_ganeti_hooks network
 PARTS_hostile := hostile death
 PARTS_rados := ext_storage_rados rados

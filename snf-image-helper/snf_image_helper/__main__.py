@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from collections.abc import Mapping
 
 from snf_ganeti import process
 from snf_ganeti.errors import SnfError
@@ -11,6 +12,7 @@ from snf_image_helper.disk import find_disks, reread_partitions
 from snf_image_helper.ports import Ports, open_ports
 from snf_image_helper.protocol import (
     VERSION,
+    Found,
     ProtocolError,
     Ready,
     Request,
@@ -39,11 +41,14 @@ def serve(ports: Ports) -> RunResult:
     def warn(message: str) -> None:
         ports.send(Warned((clean_text(message),)))
 
+    def tell(properties: Mapping[str, str]) -> None:
+        ports.send(Found({name: clean_text(value) for name, value in properties.items()}))
+
     try:
         disks = find_disks(request.disk_count)
         for disk in disks:
             reread_partitions(disk)  # the kernel may not have come to it: it is plugged in late
-        return run_tasks(tasks, Context(request, disks, warn), ports.send)
+        return run_tasks(tasks, Context(request, disks, warn, tell=tell), ports.send)
     except Cancelled:
         return RunResult("error", "the host's deadline passed")
     except SnfError as error:

@@ -146,6 +146,7 @@ def mount_image(context: Context) -> None:
     root, options = find_root(devices, context.request.properties.get("ROOT_PARTITION", ""))
     Path(ROOT).mkdir(exist_ok=True)
     _mount(context, root, ROOT, options)
+    context.root_partition = root.partition
     tree = Tree(ROOT)
     try:
         _mount_entries(context, tree, devices)

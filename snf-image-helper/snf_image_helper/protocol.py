@@ -8,6 +8,7 @@ to `org.snf.events`:
     image-helper, subtype ready        the runner waits for its request, or was woken
     image-helper, subtype task-start   a task begins
     image-helper, subtype task-end     it ended: result, reason, seconds
+    image-helper, subtype found        properties of an image that is inspected
     image-helper, subtype warning      messages
     image-helper, subtype error        messages
     image-result                       the last one: status, reason
@@ -36,8 +37,10 @@ EVENTS_LIMIT = 2000
 """Events in one run."""
 TEXT_LIMIT = 2000
 """Characters of a message or reason."""
+_PROPERTIES_LIMIT = 50
+_PROPERTY = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 
-Action = Literal["create", "rename"]
+Action = Literal["create", "rename", "inspect"]
 Result = Literal["done", "skipped", "failed"]
 Status = Literal["ok", "error"]
 
@@ -140,6 +143,13 @@ class TaskEnd:
 
 
 @dataclass(frozen=True)
+class Found:
+    """What is in an image, as image properties."""
+
+    properties: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Warned:
     messages: tuple[str, ...]
 
@@ -157,12 +167,13 @@ class RunResult:
     reason: str
 
 
-Event = Ready | TaskStart | TaskEnd | Warned | Failed | RunResult
+Event = Ready | TaskStart | TaskEnd | Found | Warned | Failed | RunResult
 
 _SUBTYPES: Mapping[str, type[Event]] = {
     "ready": Ready,
     "task-start": TaskStart,
     "task-end": TaskEnd,
+    "found": Found,
     "warning": Warned,
     "error": Failed,
 }
@@ -259,6 +270,8 @@ def parse_event(line: bytes) -> Event:
         return RunResult(
             _take_word(fields, "status", get_args(Status)), _take_text(fields, "reason")
         )
+    if known is Found:
+        return Found(_take_properties(fields, "properties"))
     messages = _take_texts(fields, "messages")
     return Warned(messages) if known is Warned else Failed(messages)
 
@@ -311,6 +324,16 @@ def _take_texts(fields: Mapping[str, Any], key: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
         raise ProtocolError(f"an event whose {key} is not a list of texts")
     return tuple(clean_text(each) for each in value[:100])
+
+
+def _take_properties(fields: Mapping[str, Any], key: str) -> Mapping[str, str]:
+    value = fields.get(key)
+    if not isinstance(value, dict) or len(value) > _PROPERTIES_LIMIT:
+        raise ProtocolError(f"an event whose {key} are not an object of a few")
+    for name, text in value.items():
+        if not _PROPERTY.fullmatch(name) or not isinstance(text, str):
+            raise ProtocolError(f"an event whose {key} are not names and texts")
+    return {name: clean_text(text) for name, text in value.items()}
 
 
 def _take_int(fields: Mapping[str, Any], key: str) -> int:

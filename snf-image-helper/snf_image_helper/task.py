@@ -28,8 +28,9 @@ class TaskFailed(Exception):
 class Context:
     """What the tasks of one run share. `guest` is there while the image is mounted.
 
-    warn: sends a warning to the host. mounted: mount points in the order of mounting, the
-    root first.
+    warn: sends a warning to the host; tell: what was found, as image properties. mounted: mount
+    points in the order of mounting, the root first. root_partition: its number on the first disk,
+    0 without a table.
     """
 
     request: Request
@@ -37,6 +38,8 @@ class Context:
     warn: Callable[[str], None]
     guest: Guest | None = None
     mounted: list[str] = field(default_factory=list)
+    root_partition: int = 0
+    tell: Callable[[Mapping[str, str]], None] = lambda properties: None
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,13 @@ from typing import Any
 
 from snf_ganeti import log
 from snf_ganeti.errors import InputError, NodeError, SnfError
-from snf_image_host import deployment, settings
+from snf_image_host import deployment, inspection, settings
 from snf_image_host.appliance_build import SUITE, build_appliance, read_recipe
 from snf_image_host.check import check_node
 from snf_image_host.customization import find_helper
 from snf_image_host.environ import Disk, Instance, Nic
 from snf_image_host.identity import open_jail
+from snf_image_host.image import make_order
 from snf_image_host.journal import Journal, closing
 from snf_image_host.monitor import open_monitor
 from snf_image_host.parameters import verify_parameters
@@ -42,7 +43,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--debug", action="store_true", help="tell every step, on standard error")
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_add_build_helper, _add_check, _add_deploy):
+    for add in (_add_build_helper, _add_check, _add_deploy, _add_inspect):
         add(verbs)
     return parser
 
@@ -76,6 +77,16 @@ def _add_deploy(verbs: Verbs) -> None:
     add("--params", type=Path, metavar="FILE.json", help="a JSON object of OS parameters")
     add("--dry-run", action="store_true", help="check everything, write nothing")
     add("--json", action="store_true", help="print one JSON object at the end")
+
+
+def _add_inspect(verbs: Verbs) -> None:
+    parser = verbs.add_parser("inspect", help="say what is in an image, as image properties")
+    parser.set_defaults(run=inspect)
+    parser.add_argument("image", metavar="IMAGE", help="name or URL of the image")
+    parser.add_argument(
+        "--format", default="diskdump", help="what the image's bytes are; default: %(default)s"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def build_helper(arguments: argparse.Namespace) -> int:
@@ -116,6 +127,25 @@ def deploy(arguments: argparse.Namespace) -> int:
     finally:
         if arguments.json:
             print(json.dumps(journal.make_document(), indent=1))
+    return 0
+
+
+def inspect(arguments: argparse.Namespace) -> int:
+    document: dict[str, Any] = {"status": "error", "reason": None, "properties": {}}
+    try:
+        site = settings.read()
+        raw = {"img_id": arguments.image, "img_format": arguments.format}
+        found = inspection.inspect(make_order(verify_parameters(raw, "", site)), site)
+        document |= {"status": "ok", "properties": found}
+    except SnfError as error:
+        document["reason"] = str(error)
+        raise
+    finally:
+        if arguments.json:
+            print(json.dumps(document, indent=1))
+    if not arguments.json:
+        for name, value in found.items():
+            print(f"{name}={value}")
     return 0
 
 

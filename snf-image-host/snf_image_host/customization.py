@@ -3,15 +3,14 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from snf_image_helper.protocol import Request
+from snf_image_helper.protocol import Event, Request
 from snf_image_host.accelerator import find_accelerator
 from snf_image_host.appliance import read_appliance
 from snf_image_host.helper import Helper, HelperLimits, HelperVm, make_entropy
 from snf_image_host.jail import Jail
-from snf_image_host.journal import Journal
 from snf_image_host.settings import Settings
 from snf_image_host.targets import Target
 from snf_image_host.targets.target import telling
@@ -34,7 +33,10 @@ def find_helper(settings: Settings, jail: Jail) -> HelperVm:
 
 
 def customize(
-    request: Request, helper: Helper, targets: Sequence[Target], journal: Journal
+    request: Request,
+    helper: Helper,
+    targets: Sequence[Target],
+    on_event: Callable[[Event], None],
 ) -> None:
     """Do a request on open disks, and have what the helper wrote reach them.
 
@@ -43,7 +45,7 @@ def customize(
     """
     helper.attach([target.vm_disk for target in targets])
     request = dataclasses.replace(request, time=time.time(), entropy=make_entropy())
-    helper.run(request, journal.follow_helper)
+    helper.run(request, on_event)
     make_durable(targets)
 
 

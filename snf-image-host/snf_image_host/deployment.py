@@ -111,7 +111,7 @@ def deploy(plan: Plan, settings: Settings, journal: Journal, *, dry_run: bool = 
             with journal.stage("helper"), flushing(targets[0]):
                 helper, key = prepared
                 request = dataclasses.replace(plan.request, rsa_key=key.read())
-                customize(request, helper, targets, journal)
+                customize(request, helper, targets, journal.follow_helper)
         else:
             with journal.stage("sync"):
                 make_durable(targets)

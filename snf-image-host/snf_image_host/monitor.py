@@ -61,6 +61,8 @@ def describe_event(event: Event) -> str:
             return f"{task} begins"
         case {"subtype": "task-end", "task": task, "result": result, "reason": reason}:
             return f"{task}: {result}" + (f" ({reason})" if reason else "")
+        case {"subtype": "found", "properties": properties}:
+            return "found " + ", ".join(f"{name}={value}" for name, value in properties.items())
         case {"subtype": "warning" | "error" as kind, "messages": messages}:
             return f"{kind}: {'; '.join(messages)}"
         case {"type": "image-error", "messages": messages}:

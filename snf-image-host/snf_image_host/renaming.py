@@ -60,4 +60,4 @@ def rename(plan: Plan, settings: Settings, journal: Journal) -> None:
                 for disk in plan.disks
             ]
         with journal.stage("helper"), start_helper(vm) as helper:
-            customize(plan.request, helper, targets, journal)
+            customize(plan.request, helper, targets, journal.follow_helper)

@@ -14,6 +14,7 @@ from snf_image_helper.protocol import (
     Address,
     Event,
     Failed,
+    Found,
     Nic,
     PersonalityFile,
     ProtocolError,
@@ -48,6 +49,7 @@ EVENTS: list[Event] = [
     Ready(1),
     TaskStart("MountImage"),
     TaskEnd("AddSwap", "skipped", "no swap was asked for", 0.25),
+    Found({"OSFAMILY": "linux", "ROOT_PARTITION": "1"}),
     Warned(("a", "b")),
     Failed(("c",)),
     RunResult("error", "why"),
@@ -62,10 +64,11 @@ values = st.recursive(
 fields = st.fixed_dictionaries(
     {"type": st.sampled_from(["image-helper", "image-result", "other"]) | values},
     optional={
-        "subtype": st.sampled_from(["ready", "task-start", "task-end", "warning", "error"])
+        "subtype": st.sampled_from(["ready", "task-start", "task-end", "found", "warning", "error"])
         | values,
         **dict.fromkeys(
-            ("version", "task", "reason", "seconds", "messages", "result", "status"), values | text
+            ("version", "task", "reason", "seconds", "messages", "result", "status", "properties"),
+            values | text,
         ),
     },
 )
@@ -100,6 +103,7 @@ def test_events_have_the_names_that_progress_monitors_know() -> None:
         ("image-helper", "ready"),
         ("image-helper", "task-start"),
         ("image-helper", "task-end"),
+        ("image-helper", "found"),
         ("image-helper", "warning"),
         ("image-helper", "error"),
         ("image-result", None),
@@ -143,6 +147,9 @@ def test_what_is_accepted_is_one_printable_line(hostile: str) -> None:
         (b'{"type": "image-helper", "subtype": "ready", "version": true}', "not an integer"),
         (b'{"type": "image-helper", "subtype": "task-start", "task": []}', "not text"),
         (b'{"type": "image-helper", "subtype": "error", "messages": [1]}', "not a list of texts"),
+        (b'{"type": "image-helper", "subtype": "found", "properties": [1]}', "an object of a few"),
+        (b'{"type": "image-helper", "subtype": "found", "properties": {"a b": ""}}', "not names"),
+        (b'{"type": "image-helper", "subtype": "found", "properties": {"A": 1}}', "not names and"),
         (b'{"type": "image-result", "status": "fine", "reason": ""}', "not one of ok, error"),
     ],
     ids=lambda value: repr(value)[:30],
@@ -150,6 +157,17 @@ def test_what_is_accepted_is_one_printable_line(hostile: str) -> None:
 def test_a_refusal_says_why(line: bytes, reason: str) -> None:
     with pytest.raises(ProtocolError, match=reason):
         parse_event(line)
+
+
+def test_properties_are_bounded_in_number_and_printable() -> None:
+    many = {f"P{index}": "x" for index in range(51)}
+    line = json.dumps({"type": "image-helper", "subtype": "found", "properties": many})
+    with pytest.raises(ProtocolError, match="an object of a few"):
+        parse_event(line.encode())
+    line = json.dumps(
+        {"type": "image-helper", "subtype": "found", "properties": {"OS": "a\n\x1b[2J"}}
+    )
+    assert parse_event(line.encode()) == Found({"OS": "a [2J"})
 
 
 @pytest.mark.parametrize("seconds", ["NaN", "Infinity", "1e999", "1" + "0" * 400, "true", '"1"'])

@@ -17,5 +17,5 @@ TASK = Task(
     run,
     excludable=False,
     excluded_by=("EXCLUDE_MOUNTED_TASKS",),
-    actions=("create", "rename"),
+    actions=("create", "rename", "inspect"),
 )

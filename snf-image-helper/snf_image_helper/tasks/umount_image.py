@@ -32,4 +32,6 @@ def _flush(path: str) -> None:
         os.close(descriptor)
 
 
-TASK = Task("UmountImage", 80, run, excludable=False, actions=("create", "rename"), always=True)
+TASK = Task(
+    "UmountImage", 80, run, excludable=False, actions=("create", "rename", "inspect"), always=True
+)
