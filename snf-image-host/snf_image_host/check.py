@@ -21,7 +21,7 @@ from snf_image_host.settings import Settings
 
 TOOLS = (
     *("bwrap", "lz4", "mmdebstrap", "openssl", "prlimit", "qemu-img", "qemu-nbd"),
-    *("qemu-system-x86_64", "setpriv", "xz", "zstd"),
+    *("qemu-system-x86_64", "setpriv", "unshare", "xz", "zstd"),
 )
 """Programs that a deployment may run."""
 _QEMU_OVERHEAD = 200

@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import os
 import pwd
+import signal
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,6 +67,7 @@ def _open_claims(path: Path) -> Iterator[int]:
 def _claim_one(lock: int, settings: Settings) -> int:
     first, last = settings.helper_uids
     busy = find_owners()
+    _end_orphans(lock, busy & set(range(first, last + 1)))
     for uid in range(first, last + 1):
         if uid not in busy and _claim(lock, uid):
             require_nobody(uid)
@@ -96,6 +98,22 @@ def find_owners() -> set[int]:
             with contextlib.suppress(OSError):
                 owners.add(entry.stat().st_uid)
     return owners
+
+
+def _end_orphans(lock: int, uids: set[int]) -> None:
+    """Kill what still runs of runs that were killed: their ids can be claimed. It dies with them
+    but for one that dies at the very moment in which it starts a program."""
+    for uid in uids:
+        if _claim(lock, uid):
+            _kill_all(uid)
+            _release(lock, uid)
+
+
+def _kill_all(uid: int) -> None:
+    for entry in os.scandir("/proc"):
+        with contextlib.suppress(OSError):
+            if entry.name.isdecimal() and entry.stat().st_uid == uid:
+                os.kill(int(entry.name), signal.SIGKILL)
 
 
 def require_nobody(uid: int) -> None:

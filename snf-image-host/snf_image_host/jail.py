@@ -6,10 +6,11 @@ node: no settings, no data, no other process, no network. It works on the descri
 inherits, within limits, and dies with whoever started it.
 
 bubblewrap makes the namespaces and loads the filter of system calls; setpriv then gives up
-root for good; prlimit is outermost, but for the step into the run's control group.
+root for good; prlimit sets the limits, and what is outermost ties all of it to our own life.
 """
 
 import contextlib
+import os
 import subprocess
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,8 +27,23 @@ _SHARED_LINKS = ("bin", "lib", "lib64", "sbin")
 _SETPRIV_NEEDS = ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP")
 _ENVIRONMENT = {"MALLOC_ARENA_MAX": "2"}
 """Address space is limited, and glibc takes 64 MiB of it for each of eight arenas a CPU."""
-_ENTER = 'echo 0 >"$0" && exec "$@"'
-"""For sh(1); 0 is the process that writes it."""
+_ENTER = """
+[ "$PPID" = "$0" ] || exit
+[ -z "$1" ] || echo 0 >"$1" || exit
+shift
+tied=$1
+shift
+exec unshare --pid --fork --kill-child=KILL -- sh -c "$tied" "$$" "$0" "$@"
+"""
+_TIED = """
+read -r pid name state parent rest <"/proc/$0/stat" || exit
+[ "$state" != Z ] && [ "$parent" = "$1" ] || exit
+shift
+exec "$@"
+"""
+"""For sh(1). Each asks the kernel to be killed with its parent, and then sees that the parent is
+still there: it may have died in between, even if it was for microseconds. 0 is the process that
+writes it."""
 _OUTPUT_LIMIT = 64 << 10
 """Bytes kept of each output of a jailed program that is run to its end."""
 _DESCRIPTORS = 512
@@ -90,6 +106,7 @@ def spawn_jailed(
             stderr=stderr,
             env={**_ENVIRONMENT, **(env or {})},
             pass_fds=descriptors,
+            grace=0,
         ) as child:
             yield child
 
@@ -124,7 +141,7 @@ def make_jail_argv(
 ) -> list[str]:
     """The whole argument list; bubblewrap reads the filter of system calls from `filter_fd`."""
     return [
-        *_make_entrance(jail),
+        *_make_lifeline(jail),
         *_make_limits(confinement),
         "bwrap",
         *(f"--unshare-{name}" for name in _NAMESPACES if name != "net" or not confinement.network),
@@ -146,10 +163,13 @@ def make_jail_argv(
     ]
 
 
-def _make_entrance(jail: Jail) -> Iterator[str]:
-    """Into the control group before anything else runs: what is forked then is born in it."""
-    if jail.group is not None:
-        yield from ("sh", "-c", _ENTER, str(jail.group / PROCESSES))
+def _make_lifeline(jail: Jail) -> Iterator[str]:
+    """Killed with this process, from the first moment on, with all that it has started by then:
+    bubblewrap binds what it starts to its own life only when that is about to run. And in the
+    run's control group before anything else runs: what is forked then is born in it."""
+    yield from ("setpriv", "--pdeathsig=KILL", "--")
+    group = "" if jail.group is None else str(jail.group / PROCESSES)
+    yield from ("sh", "-c", _ENTER, str(os.getpid()), group, _TIED)
 
 
 def _make_limits(confinement: Confinement) -> Iterator[str]:

@@ -15,7 +15,7 @@ from testbed.snf_image import SITE, Node
 
 HELPER = "/var/lib/snf-image/helper"
 CHECKS = [
-    *("settings", "user", "limits", "tools", "images", "spool", "memory"),
+    *("settings", "user", "limits", "tools", "images", "spool", "cache", "memory"),
     *("appliance", "state", "helper"),
 ]
 

@@ -17,8 +17,10 @@ from subprocess import Popen, TimeoutExpired
 
 import pytest
 
+from snf_ganeti import process
 from testbed import snf_image
 from testbed.deadline import wait_for
+from testbed.deployed import SETTINGS
 from testbed.failing_disk import open_failing_disk
 from testbed.partitioning import MIB
 from testbed.snf_image import ANY_STATUS, SCRIPTS, WORK, Node
@@ -95,10 +97,12 @@ def mount_small(node: Node, kib: int) -> None:
     node.machine.run("truncate", f"--size={SIZE}M", f"{SMALL}/disk")
 
 
-def deploy_to(node: Node, path: str, *options: str) -> str:
+def deploy_to(
+    node: Node, path: str, *options: str, image: str = f"{IMAGE}.raw", kind: str = "diskdump"
+) -> str:
     """The one line with which a deployment to a disk that can't take it ends."""
     done = node.machine.run(
-        *("snf-image", "deploy", f"--image={IMAGE}.raw", "--format=diskdump"),
+        *("snf-image", "deploy", f"--image={image}", f"--format={kind}"),
         *(f"--disk={path}", "--hostname=web", *options),
         timeout=2 * SECONDS,
         ok=ANY_STATUS,
@@ -127,6 +131,34 @@ def test_a_file_system_that_fills_up_under_the_helper_is_one_line(node: Node, sm
     params.write_text(json.dumps({"img_personality": personality}))
     line = deploy_to(node, f"{small}/disk", f"--params={WORK}/{params.name}")
     assert re.match("error: [A-Z]\\w+: .*(did not reach the disk|error|space)", line), line
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "compressed"])
+def test_a_spool_without_room_is_one_line(node: Node, small: str, packed: bool) -> None:
+    """Where an image is kept that is read out of order; one that the jail may read need not be."""
+    mount_small(node, 512)
+    image = node.work / "images/spooled"
+    convert = ["qemu-img", "convert", "-O", "qcow2", str(node.work / f"images/{IMAGE}.raw")]
+    process.run([*convert, str(image)])
+    if packed:
+        process.run(["zstd", "-q", "--rm", str(image), "-o", f"{image}.zst"])
+        Path(f"{image}.zst").rename(image)
+    image.chmod(0o600)
+    disk = node.make_disk("unspooled", SIZE)
+    with disk.open("r+b") as file:
+        file.write(b"old")
+    node.machine.write(SETTINGS, f'{snf_image.SITE}spool_dir = "{SMALL}"\n')
+    try:
+        line = deploy_to(node, f"{WORK}/{disk.name}", image=image.name, kind="qcow2")
+    finally:
+        node.machine.write(SETTINGS, snf_image.SITE)
+        image.unlink()
+    assert line == (
+        f"error: the image can't be kept in {SMALL}: No space left on device; make room there, or"
+        " set spool_dir"
+    )
+    assert disk.read_bytes()[:3] == b"old"
+    assert node.machine.run("ls", SMALL).text.split() == ["disk"]
 
 
 @pytest.mark.parametrize("sound", [1, 36], ids=["copy", "helper"])

@@ -9,7 +9,7 @@ import re
 import shutil
 import signal
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -110,6 +110,40 @@ def test_what_qemu_can_not_restore_is_booted(node: Node, own_helper: Path) -> No
     assert "the saved helper does not go on" in outcome.log
     with mounted(disk, 1) as root:
         assert (root / "etc/hostname").read_text() == "web\n"
+
+
+def append_byte(folder: Path) -> None:
+    with (folder / "initrd").open("ab") as file:
+        file.write(b"x")
+
+
+def speak_another_protocol(folder: Path) -> None:
+    manifest = folder / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "protocol": 99}))
+
+
+@pytest.mark.parametrize(
+    ("harm", "reason"),
+    [
+        (append_byte, "initrd is not the one that was built"),
+        (lambda folder: (folder / "kernel").unlink(), "incomplete: .*kernel is missing"),
+        (speak_another_protocol, "the helper appliance speaks protocol 99, this host"),
+        (lambda folder: (folder / "manifest.json").write_text("{"), "manifest.json is damaged"),
+    ],
+    ids=["size", "absent", "protocol", "manifest"],
+)
+def test_an_appliance_that_was_changed_is_not_run(
+    node: Node, own_helper: Path, harm: Callable[[Path], object], reason: str
+) -> None:
+    """Neither are the disk's old data touched."""
+    harm(own_helper)
+    disk = node.make_disk("doctored", 64)
+    with disk.open("r+b") as file:
+        file.write(b"old")
+    outcome = node.deploy("mbr-primary", disk, "--hostname=web")
+    assert outcome.status == 4
+    assert re.search(rf"^error: .*{reason}.*; run: snf-image build-helper$", outcome.last_line)
+    assert disk.read_bytes()[:3] == b"old"
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -200,6 +201,39 @@ def test_limits_end_what_goes_over_them() -> None:
     assert "Out of memory" in run_jailed(decoder, "perl", "-e", '$x = "a" x (1 << 28)')
     with spawn_jailed(JAIL, ["perl", "-e", "1 while 1"], decoder) as child:
         assert child.wait(60) != 0
+
+
+STARTER = f"""
+import sys, time
+sys.path[:0] = {sys.path!r}
+from snf_image_host.jail import Confinement, Jail, spawn_jailed
+jail, confinement = Jail({JAIL.uid}, {JAIL.gid}), Confinement("machine", 1 << 30)
+with spawn_jailed(jail, ["sleep", "12321"], confinement):
+    print("started", flush=True)
+    time.sleep(float(sys.argv[1]))
+"""
+
+
+def find_sleeper() -> list[str]:
+    argv = ["pgrep", "--full", "--list-full", "sleep 12321"]
+    return subprocess.run(argv, capture_output=True, text=True).stdout.splitlines()
+
+
+@pytest.mark.parametrize("how", ["ends", "is killed"])
+def test_what_is_only_being_started_dies_too(how: str) -> None:
+    """At every moment of its start: a program that is not confined yet is bound to nobody yet."""
+    for step in range(30):
+        pause = step * 0.002
+        argv = [sys.executable, "-c", STARTER, str(pause if how == "ends" else 1000)]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE) as parent:
+            assert parent.stdout is not None
+            assert parent.stdout.readline() == b"started\n"
+            if how == "is killed":
+                time.sleep(pause)
+                parent.kill()
+    wait_for(
+        "the end of all jails", lambda: not find_sleeper(), 20, explain=lambda: str(find_sleeper())
+    )
 
 
 def test_the_jail_dies_with_whoever_started_it(tmp_path: Path) -> None:

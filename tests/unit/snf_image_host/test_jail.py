@@ -1,5 +1,6 @@
 """The jail's argument list; what the kernel makes of it, tests/integration/test_jail.py shows."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,9 @@ def make_argv(**changes: object) -> list[str]:
 
 def test_limits_namespaces_user_and_program_come_in_this_order() -> None:
     argv = make_argv()
-    assert [argv.index(word) for word in ("prlimit", "bwrap", "setpriv", "xz")] == sorted(
-        argv.index(word) for word in ("prlimit", "bwrap", "setpriv", "xz")
-    )
+    places = [argv.index(word) for word in ("prlimit", "bwrap", "xz")]
+    assert places == sorted(places)
+    assert argv.index("--no-new-privs") > argv.index("bwrap")
     assert argv[-3:] == ["--", "xz", "-dc"]
 
 
@@ -59,8 +60,16 @@ def test_a_device_comes_with_its_group() -> None:
 def test_the_control_group_is_entered_first() -> None:
     jail = Jail(990, 991, Path("/sys/fs/cgroup/snf-image/990"))
     argv = make_jail_argv(jail, Confinement("decoder", 1 << 30), ["xz"], filter_fd=7)
-    assert argv[:2] == ["sh", "-c"]
-    assert argv[3:5] == ["/sys/fs/cgroup/snf-image/990/cgroup.procs", "prlimit"]
+    at = argv.index("/sys/fs/cgroup/snf-image/990/cgroup.procs")
+    assert argv.index("sh") < at < argv.index("prlimit")
+
+
+def test_all_of_it_is_tied_to_the_life_of_this_process() -> None:
+    argv = make_argv()
+    assert argv[:4] == ["setpriv", "--pdeathsig=KILL", "--", "sh"]
+    assert argv[6:8] == [str(os.getpid()), ""]
+    assert "--kill-child=KILL" in argv[5]
+    assert argv[9] == "prlimit"
 
 
 @pytest.mark.parametrize("profile", ["decoder", "server"])
