@@ -33,12 +33,19 @@ def make_netfilter_line(bridge: str) -> str:
     return f"link set {bridge} type bridge nf_call_iptables 1 nf_call_ip6tables 1"
 
 
-def make_vlan_argvs(nic: Nic, ports: Iterable[str]) -> list[list[str]]:
-    """Commands that make a NIC an access port of its VLAN, and lead that to the uplinks."""
-    vlan = str(nic.vlan)
-    access = ["bridge", "vlan", "add", "dev", nic.tap, "vid", vlan, "pvid", "untagged", "master"]
-    return [access, *(["bridge", "vlan", "add", "dev", each, "vid", vlan, "master"]
-                      for each in ports)]  # fmt: skip
+def make_vlan_argvs(nic: Nic, ports: Iterable[str], present: Iterable[int]) -> list[list[str]]:
+    """Commands that make a NIC an access port of its VLAN and of no other, and lead that to the
+    uplinks. present: VLANs that its tap is in; a bridge puts new ports into one of its own."""
+    own = str(nic.vlan)
+    return [
+        _make_vlan_argv("add", nic.tap, own, "pvid", "untagged"),
+        *(_make_vlan_argv("del", nic.tap, str(vlan)) for vlan in present if vlan != nic.vlan),
+        *(_make_vlan_argv("add", port, own) for port in ports),
+    ]
+
+
+def _make_vlan_argv(verb: str, port: str, vlan: str, *flags: str) -> list[str]:
+    return ["bridge", "vlan", verb, "dev", port, "vid", vlan, *flags, "master"]
 
 
 def find_uplinks(links: Mapping[str, Link], bridge: str) -> list[str]:

@@ -57,6 +57,8 @@ class Dnsmasq:
         text = make_configuration(services, settings, self.hosts, self.leases)
         hosts = make_hosts(services)
         before, hosts_before = self._written
+        if not (self.configuration.exists() and self.hosts.exists()):
+            before, hosts_before = "", ""  # somebody removed them
         if hosts != hosts_before:
             write_file(self.hosts, hosts, mode=0o644)
         if text != before:

@@ -36,6 +36,10 @@ def raw(base: str, offset: int, length: int) -> Expression:
     return {"payload": {"base": base, "offset": offset, "len": length}}
 
 
+TARGET, TARGET_NAME = raw("th", 64, 128), field("icmpv6", "taddr")
+"""The target of a neighbour solicitation or advertisement."""
+
+
 def masked(left: Expression, mask: int | str) -> Expression:
     return {"&": [left, mask]}
 
@@ -79,13 +83,28 @@ def set_mark(value: Any) -> Statement:
 
 
 def normalise(value: Any) -> Any:
-    """The same expression with sets in one order: the kernel lists them in its own."""
+    """The same expression in one form: sets in one order, as the kernel lists them in its own,
+    and the target of a neighbour message as bits, which newer libnftables has a name for."""
+    if value == TARGET_NAME:
+        return TARGET
     if isinstance(value, dict):
+        if value.get("match", {}).get("left") == TARGET_NAME:
+            value = {"match": _make_target_match(value["match"])}
         return {
             key: sorted(map(normalise, item), key=repr) if key == "set" else normalise(item)
             for key, item in value.items()
         }
     return [normalise(each) for each in value] if isinstance(value, list) else value
+
+
+def _make_target_match(named: dict[str, Any]) -> dict[str, Any]:
+    right = named["right"]
+    if isinstance(right, dict) and "prefix" in right:
+        length = right["prefix"]["len"]
+        number = int(IPv6Address(right["prefix"]["addr"])) >> (128 - length)
+        return {**named, "left": raw("th", 64, length), "right": number}
+    texts = right["set"] if isinstance(right, dict) else [right]
+    return {**named, "left": TARGET, "right": one_of(make_hex(map(IPv6Address, texts)))}
 
 
 def normalise_rule(rule: Rule) -> Rule:

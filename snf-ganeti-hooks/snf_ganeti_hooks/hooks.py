@@ -1,7 +1,9 @@
-"""Ganeti's hooks after an instance was added, started, modified, renamed or removed: its name.
+"""Ganeti's hooks after a job that changed an instance: its names, and what it left on a node.
 
-Only the master's hook does anything, and only writes to the queue. See ganeti-hooks in Ganeti's
-documentation; the variables are those of BuildInstanceHookEnv in its source.
+Names are queued by the master's hook and sent by the service. What an instance that stopped or
+moved left is the service's to remove; the hook sees to it where that does not run. Networks need
+none: a NIC gets its network's data when it starts. See ganeti-hooks in Ganeti's documentation; the
+variables are those of BuildInstanceHookEnv in its source.
 """
 
 import ipaddress
@@ -13,22 +15,30 @@ from collections.abc import Mapping
 from ipaddress import IPv6Network
 
 from snf_ganeti import log as logs
-from snf_ganeti_hooks import ddns_queue, settings
+from snf_ganeti_hooks import daemon, ddns_queue, settings
 from snf_ganeti_hooks.ddns import Names
 from snf_ganeti_hooks.nic import make_eui64
 
 log = logging.getLogger(__name__)
 
 TAG = "dns"
+NAMING = frozenset(f"instance-{verb}" for verb in ("add", "modify", "remove", "rename", "start"))
+"""Hooks after which an instance's names may be others."""
+LEAVING = frozenset(f"instance-{verb}" for verb in ("failover", "migrate", "remove", "stop"))
+"""Hooks after which it may have left this node."""
 _MAC = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}")
 _MAX_NICS = 64
 
 
 def run_hook() -> int:
-    """Queue what a job changes of an instance's names. Raises SettingsError."""
+    """Do what the job that just ended makes necessary here. Raises SnfError."""
     logs.configure("snf-ganeti-hooks")
-    environ = os.environ
-    if environ.get("GANETI_MASTER") == socket.getfqdn() and settings.read().dns.server:
+    environ, site = os.environ, settings.read()
+    path = environ.get("GANETI_HOOKS_PATH", "")
+    if path in LEAVING:
+        daemon.take_down_gone(site)
+    is_master = environ.get("GANETI_MASTER") == socket.getfqdn()
+    if path in NAMING and is_master and site.dns.server:
         ddns_queue.put(parse_names(environ))
     return 0
 

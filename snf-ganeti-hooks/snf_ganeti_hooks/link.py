@@ -60,6 +60,17 @@ def find_link(name: str) -> Link | None:
     return next(map(_parse_link, query("-details", "link", "show", "dev", name)), None)
 
 
+def find_vlans(port: str) -> set[int]:
+    """The VLANs that a port of a bridge is in. Raises CommandError."""
+    output = process.run(["bridge", "-json", "vlan", "show", "dev", port], limit=_LIMIT).stdout
+    return {
+        vlan
+        for shown in json.loads(output or b"[]")
+        for each in shown["vlans"]
+        for vlan in range(each["vlan"], each.get("vlanEnd", each["vlan"]) + 1)
+    }
+
+
 def set_sysctls(values: Mapping[str, int]) -> None:
     """Write settings under /proc/sys/net, named as `ipv4/conf/NAME/KEY`. Raises NodeError."""
     for name, value in values.items():

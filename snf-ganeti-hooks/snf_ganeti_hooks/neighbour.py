@@ -7,6 +7,7 @@ and 7.2.8): nothing has to know the neighbours, and it works while no service ru
 """
 
 from snf_ganeti_hooks.expression import (
+    TARGET,
     Expression,
     Rule,
     Statement,
@@ -21,7 +22,7 @@ from snf_ganeti_hooks.nic import Kind, Nic
 
 _SIZE = 32
 """Bytes of a solicitation with its one option, the sender's link-layer address."""
-_TARGET, _TARGET_PREFIX = raw("th", 64, 128), raw("th", 64, 64)
+_TARGET_PREFIX = raw("th", 64, 64)
 _TYPE_AND_CODE = field("th", "sport")  # as libnftables names the first two bytes
 _FLAGS, _OPTION, _OPTION_HEAD = raw("th", 32, 32), raw("th", 192, 64), raw("th", 192, 16)
 _SOURCE_LINK, _TARGET_LINK = 0x0101, 0x0201
@@ -47,9 +48,9 @@ def make_answer(nic: Nic, tap_mac: str) -> list[Rule]:
                 match(field("ip6", "hoplimit"), 255),
                 match(_OPTION_HEAD, _SOURCE_LINK),
                 match(start, prefix),
-                *(differs(_TARGET, each) for each in make_hex(nic.addresses6 or ())),
+                *(differs(TARGET, each) for each in make_hex(nic.addresses6 or ())),
                 _set(field("ip6", "daddr"), field("ip6", "saddr")),
-                _set(field("ip6", "saddr"), _TARGET),
+                _set(field("ip6", "saddr"), TARGET),
                 _set(_TYPE_AND_CODE, _ADVERT),
                 _set(_FLAGS, _ROUTER_SOLICITED | find_balance(nic.mac, tap_mac)),
                 _set(_OPTION, option),

@@ -10,6 +10,7 @@ import nftables
 
 from snf_ganeti import process
 from snf_ganeti.errors import NodeError
+from snf_ganeti_hooks.expression import TARGET, TARGET_NAME
 from snf_ganeti_hooks.ruleset import FAMILIES, TABLE, Command, Tracker, make_base_commands
 
 _LIBRARY = "libnftables.so.1"
@@ -28,7 +29,7 @@ def run(commands: Sequence[Command]) -> list[dict[str, Any]]:
     except OSError as missing:
         raise NodeError(f"nftables can't be used: {missing}") from None
     nft.set_json_output(True)
-    status, output, error = nft.cmd(json.dumps({"nftables": list(commands)}))
+    status, output, error = nft.cmd(make_text(commands))
     if status:
         raise NftError(f"nftables refused: {_find_reason(error)}")
     try:
@@ -36,6 +37,15 @@ def run(commands: Sequence[Command]) -> list[dict[str, Any]]:
     except (ValueError, KeyError):
         raise NodeError("what nftables lists can't be read") from None
     return listed
+
+
+def make_text(commands: Sequence[Command]) -> str:
+    """JSON for the library that is installed. From 1.0.9 on (what has this symbol) an address
+    is set only from what has the type of one, and a target has it by its name, unknown before."""
+    text = json.dumps({"nftables": list(commands)})
+    if hasattr(ctypes.CDLL(_LIBRARY), "nft_ctx_input_get_flags"):
+        return text.replace(f'"value": {json.dumps(TARGET)}', f'"value": {json.dumps(TARGET_NAME)}')
+    return text
 
 
 def apply(commands: Sequence[Command], tracker: Tracker) -> None:

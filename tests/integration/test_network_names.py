@@ -103,9 +103,15 @@ def look_up_address(hosting: Hosting, address: str) -> set[str]:
     return look_up(hosting, dns.reversename.from_address(address).to_text(), "PTR")
 
 
-def run_hook(hosting: Hosting, name: str, **words: str) -> None:
+def run_hook(hosting: Hosting, name: str, after: str = "add", **words: str) -> None:
     hostname = hosting.node.run("python3", "-c", "import socket; print(socket.getfqdn())").text
-    environ = {"GANETI_MASTER": hostname.strip(), "GANETI_INSTANCE_NAME": name, **NIC, **words}
+    environ = {
+        "GANETI_HOOKS_PATH": f"instance-{after}",
+        "GANETI_MASTER": hostname.strip(),
+        "GANETI_INSTANCE_NAME": name,
+        **NIC,
+        **words,
+    }
     hosting.node.run(HOOK, env=environ)
 
 
@@ -129,16 +135,17 @@ def test_names_follow_an_instance(hosting: Hosting, folder: Path) -> None:
 
         modified = {name.replace("GANETI_", "GANETI_POST_"): value for name, value in NIC.items()}
         modified["GANETI_POST_INSTANCE_NIC0_IP"] = "198.51.100.8"
-        run_hook(hosting, old, GANETI_OP_CODE="OP_INSTANCE_SET_PARAMS", **modified)
+        run_hook(hosting, old, "modify", GANETI_OP_CODE="OP_INSTANCE_SET_PARAMS", **modified)
         expect(hosting, old, {"198.51.100.8"}, {ADDRESS6})
         wait_for("no pointer", lambda: not look_up_address(hosting, "198.51.100.7"), SECONDS)
 
-        run_hook(hosting, old, GANETI_OP_CODE="OP_INSTANCE_RENAME", GANETI_INSTANCE_NEW_NAME=new)
+        renamed = {"GANETI_OP_CODE": "OP_INSTANCE_RENAME", "GANETI_INSTANCE_NEW_NAME": new}
+        run_hook(hosting, old, "rename", **renamed)
         expect(hosting, new, {"198.51.100.7"}, {ADDRESS6})
         expect(hosting, old, set(), set())
         wait_for("its pointer", lambda: look_up_address(hosting, ADDRESS6) == {f"{new}."}, SECONDS)
 
-        run_hook(hosting, new, GANETI_OP_CODE="OP_INSTANCE_REMOVE")
+        run_hook(hosting, new, "remove", GANETI_OP_CODE="OP_INSTANCE_REMOVE")
         expect(hosting, new, set(), set())
         wait_for("no pointer", lambda: not look_up_address(hosting, ADDRESS6), SECONDS)
 

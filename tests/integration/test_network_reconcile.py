@@ -13,7 +13,7 @@ import pytest
 from snf_ganeti import process
 from testbed.bed import Bed
 from testbed.deadline import wait_for
-from testbed.hosting import Hosting, NicWords, open_hosting
+from testbed.hosting import SCRIPT, Hosting, NicWords, open_hosting
 from testbed.namespaces import make_enter_network_argv
 
 SOAK = os.environ.get("SNF_SOAK") == "1"
@@ -21,6 +21,8 @@ DAMAGES = 200 if SOAK else 25
 SEED = 20261124
 SECONDS = 60.0
 STATE = "/run/snf-ganeti-hooks"
+SERVICE = "/usr/sbin/snf-network"
+LIMITED = "synnefo:network:0:limited"
 ROUTED = {
     "MODE": "routed",
     "NETWORK_NAME": "public",
@@ -43,6 +45,7 @@ NICS = (
     NicWords("tap1", "aa:00:00:00:00:11", {**ROUTED, "IP": "198.51.100.8", "LINK": "200"}),
     NicWords("tap2", "aa:00:01:00:00:12", {**PRIVATE, "IP": "10.0.0.5"}),
 )
+ASKING = NicWords("tap8", "aa:00:00:00:00:18", {**ROUTED, "IP": "198.51.100.9"})
 TABLES = (("netdev", "snf"), ("inet", "snf"), ("bridge", "snf"))
 
 
@@ -64,7 +67,7 @@ def hosting(bed: Bed) -> Iterator[Hosting]:
             "link set prv0 up",
         )
         for nic in NICS:
-            opened.add_guest(nic.tagged("synnefo:network:0:limited"))
+            opened.add_guest(nic.tagged(LIMITED))
         yield opened
 
 
@@ -161,6 +164,36 @@ DAMAGE: dict[str, Callable[[random.Random], str]] = {
 }
 
 
+def lose_tap(hosting: Hosting, rng: random.Random) -> None:
+    """A NIC's tap goes, and what is left with it; later it comes again."""
+    nic = rng.choice(NICS)
+    hosting.ip(f"link del {nic.tap}")
+    assert "its tap has gone" in reconcile(hosting)
+    assert not list_traces(hosting, nic)
+    hosting.add_guest(nic.tagged(LIMITED))
+
+
+def kill_script(hosting: Hosting, rng: random.Random) -> None:
+    """A NIC's script is killed at any point; its tap goes, as that start has failed."""
+    words = {**rng.choice((ROUTED, PRIVATE)), "IP": "198.51.100.99"}
+    if words["MODE"] == "bridged":
+        words["IP"] = "10.0.0.99"
+    nic = NicWords("tap9", "aa:00:01:00:00:99", words)
+    hosting.add_station(nic.tap, nic.mac)
+    limit = f"{rng.uniform(0.2, 2.0):.2f}"
+    hosting.node.run(
+        *("timeout", "--signal=KILL", limit, SCRIPT), env=nic.make_environ(), ok=range(256)
+    )
+    hosting.ip("link del tap9")
+    reconcile(hosting)
+
+
+LOSSES: dict[str, Callable[[Hosting, random.Random], None]] = {
+    "a tap goes": lose_tap,
+    "a script is killed": kill_script,
+}
+
+
 def reconcile(hosting: Hosting) -> str:
     return hosting.node.run("snf-network", "reconcile").text
 
@@ -175,14 +208,42 @@ def test_a_healthy_node_is_left_alone(hosting: Hosting) -> None:
 def test_every_damage_is_repaired(hosting: Hosting) -> None:
     healthy = take_picture(hosting)
     rng = random.Random(SEED)
-    names = [*DAMAGE, *(rng.choice(list(DAMAGE)) for _ in range(DAMAGES))][:DAMAGES]
+    known = [*DAMAGE, *LOSSES]
+    names = [*known, *(rng.choice(known) for _ in range(DAMAGES))][:DAMAGES]
     rng.shuffle(names)
     for name in names:
-        shell(hosting, DAMAGE[name](rng))
-        found = reconcile(hosting)
-        assert found, f"not seen: {name}"
+        found = ""
+        if name in LOSSES:
+            LOSSES[name](hosting, rng)
+        else:
+            shell(hosting, DAMAGE[name](rng))
+            found = reconcile(hosting)
+            assert found, f"not seen: {name}"
         assert take_picture(hosting) == healthy, f"not repaired: {name}, found: {found}"
         assert hosting.node.run("snf-network", "check").text == "", name
+
+
+ADDRESS_DAMAGE = (
+    "pkill -9 -x dnsmasq",
+    "pkill -STOP -x dnsmasq; pkill -9 -x dnsmasq",
+    "ip link del $(basename $(echo /sys/class/net/snf-*))",
+    "rm /run/snf-ganeti-hooks/dnsmasq/*; pkill -9 -x dnsmasq",
+)
+
+
+def test_the_service_repairs_addresses_by_itself(hosting: Hosting, bed: Bed) -> None:
+    """Judged by a real DHCP client."""
+    rng = random.Random(SEED)
+    names = [*ADDRESS_DAMAGE, *rng.choices(ADDRESS_DAMAGE, k=DAMAGES)][: DAMAGES // 6]
+    guest = hosting.add_guest(ASKING)
+    with hosting.node.spawn(SERVICE, "serve", output=bed.folder / "reconcile/addresses.log"):
+        for name in ["true", *names]:
+            shell(hosting, name)
+            asked = ("busybox", "udhcpc", "-f", "-q", "-n", "-i", "eth0", "-t", "40", "-T", "1")
+            said = guest.run(*asked, "-s", "/bin/true").stderr
+            assert "198.51.100.9" in said, name
+    hosting.ip("link del tap8")
+    reconcile(hosting)
 
 
 def test_check_finds_and_changes_nothing(hosting: Hosting) -> None:
@@ -230,7 +291,7 @@ def test_what_a_vanished_tap_left_goes_by_itself(
     nic = NicWords("tap9", "aa:00:01:00:00:99", {**base, "IP": ip})
     before = take_picture(hosting)
     log = bed.folder / "reconcile/serve.log"
-    with hosting.node.spawn("/usr/sbin/snf-network", "serve", output=log):
+    with hosting.node.spawn(SERVICE, "serve", output=log):
         hosting.add_guest(nic)
         assert list_traces(hosting, nic)
         hosting.ip("link del tap9")
@@ -241,6 +302,54 @@ def test_what_a_vanished_tap_left_goes_by_itself(
             explain=lambda: str(list_traces(hosting, nic)),
         )
     assert take_picture(hosting) == before
+
+
+def test_a_hook_removes_what_is_left_where_no_service_runs(hosting: Hosting) -> None:
+    before = take_picture(hosting)
+    nic = NicWords("tap9", "aa:00:00:00:00:99", {**ROUTED, "IP": "198.51.100.99"})
+    hosting.add_guest(nic)
+    hosting.ip("link del tap9")
+    assert list_traces(hosting, nic)
+    hook = "/etc/ganeti/hooks/instance-stop-post.d/snf-ganeti-hooks"
+    hosting.node.run(hook, env={"GANETI_HOOKS_PATH": "instance-stop"})
+    assert not list_traces(hosting, nic)
+    assert take_picture(hosting) == before
+
+
+FOLDERS = {"routed": ROUTED, "bridged": PRIVATE}
+
+
+@pytest.mark.parametrize("mode", FOLDERS)
+def test_scripts_as_a_later_ganeti_runs_them(hosting: Hosting, mode: str) -> None:
+    """Up and down by ACTION, after a migration of a routed NIC with MIGRATION_PHASE=post; its
+    pages promise that down may come twice, and after the tap."""
+    before, files = take_picture(hosting), sorted(read_files(hosting))
+    base = FOLDERS[mode]
+    ip = "198.51.100.99" if mode == "routed" else "10.0.0.99"
+    nic = NicWords("tap9", "aa:00:01:00:00:99", {**base, "IP": ip})
+    hosting.add_station(nic.tap, nic.mac)
+    run_script(hosting, nic, mode, "up", {"MIGRATION_PHASE": "post"})
+    assert list_traces(hosting, nic)
+    assert hosting.node.run("snf-network", "check").text == ""
+    run_script(hosting, nic, mode, "down")
+    assert not list_rules(hosting, nic)
+    hosting.ip("link del tap9")
+    run_script(hosting, nic, mode, "down")
+    assert take_picture(hosting) == before
+    assert sorted(read_files(hosting)) == files
+
+
+def run_script(
+    hosting: Hosting, nic: NicWords, mode: str, action: str, words: Mapping[str, str] | None = None
+) -> None:
+    environ = {**nic.make_environ(), "ACTION": action, **(words or {})}
+    hosting.node.run(f"/etc/ganeti/network/{mode}/{action}", env=environ)
+
+
+def list_rules(hosting: Hosting, nic: NicWords) -> list[str]:
+    """What list_traces finds, but for the tap itself and what goes with it."""
+    own = ('"ifname": "tap9"', '"proxy": null')
+    return [each for each in list_traces(hosting, nic) if not any(word in each for word in own)]
 
 
 def test_a_new_tap_inherits_nothing(hosting: Hosting) -> None:

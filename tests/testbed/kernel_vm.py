@@ -75,9 +75,9 @@ class Outcome:
 
 
 def run_tests(
-    layers: tuple[Path, ...], module: str, options: Sequence[str], seconds: float
+    layers: tuple[Path, ...], modules: Sequence[str], options: Sequence[str], seconds: float
 ) -> Outcome:
-    """Run a module of tests/integration in a VM. layers: of the root, top first.
+    """Run modules of tests/integration in a VM. layers: of the root, top first.
 
     Raises DeadlineError, NodeError.
     """
@@ -85,7 +85,7 @@ def run_tests(
     kernel = debian_kernel.find_kernel(layer)
     with tempfile.TemporaryDirectory(prefix="kernel-vm-") as scratch:
         folder = Path(scratch)
-        _write_tests(folder / "tests", module, options)
+        _write_tests(folder / "tests", modules, options)
         disk = folder / "disk"
         with disk.open("wb") as file:
             file.truncate(_SIZE)
@@ -102,15 +102,16 @@ def run_tests(
     return Outcome(int(found[1]), output)
 
 
-def _write_tests(folder: Path, module: str, options: Sequence[str]) -> None:
-    """The bed's code, the module, and the init that runs it."""
+def _write_tests(folder: Path, modules: Sequence[str], options: Sequence[str]) -> None:
+    """The bed's code, the modules, and the init that runs them."""
     inside = folder / _FOLDER
     shutil.copytree(TESTS / "testbed", inside / "testbed")
     (folder / "srv/build").mkdir()
-    shutil.copyfile(TESTS / "integration" / module, inside / module)
+    for module in modules:
+        shutil.copyfile(TESTS / "integration" / module, inside / module)
     (inside / "conftest.py").write_text(_CONFTEST)
     init = inside / "init"
-    init.write_text(_INIT.replace("@OPTIONS@", shlex.join([*options, module])))
+    init.write_text(_INIT.replace("@OPTIONS@", shlex.join([*options, *modules])))
     init.chmod(0o755)
 
 
