@@ -110,11 +110,13 @@ class DhcpServers:
         self._problems: dict[str, str] = {}
 
     def __enter__(self) -> "DhcpServers":
+        (self.run / PROBLEMS).unlink(missing_ok=True)
         return self
 
     def __exit__(self, *error: object) -> None:
         for each in self._running.values():
             each.stop()
+        (self.run / PROBLEMS).unlink(missing_ok=True)
 
     def update(self, nics: Iterable[Nic]) -> None:
         """Serve these NICs, and no other; what fails for one network does not stop another."""
