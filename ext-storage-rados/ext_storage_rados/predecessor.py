@@ -9,6 +9,7 @@ that of a dead run on the blocklist.
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from ext_storage_rados.cluster import UnreachableError
 RUN = Path("/run/ext-storage-rados/clients")
 
 _LIMIT = 256
+_DYING_SECONDS = 2.0
 
 
 @contextlib.contextmanager
@@ -31,9 +33,7 @@ def replaced(cluster: rados.Rados, name: str, run: Path = RUN) -> Iterator[None]
     run.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(run / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _lock(descriptor):
             yield
             return
         for address in os.pread(descriptor, _LIMIT, 0).decode().split():
@@ -52,6 +52,18 @@ def replaced(cluster: rados.Rados, name: str, run: Path = RUN) -> Iterator[None]
             _write(descriptor, left)
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    """False when another run lives; one that was killed may take a moment to go."""
+    deadline = time.monotonic() + _DYING_SECONDS
+    while True:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
 
 
 def note(name: str, address: str, run: Path = RUN) -> None:

@@ -22,6 +22,7 @@ PASSING = "snf-rados."
 INFO = "ganeti.info"
 
 _WATCH_SECONDS = 30.0  # how long Ceph believes in a client that died
+_LATE_SECONDS = 60.0  # by which a busy OSD may be late with it
 _PAUSE = 0.5
 _MEBIBYTE = 1 << 20
 
@@ -73,7 +74,7 @@ def remove(cluster: rados.Rados, image: ImageName, delay: float) -> None:
             explained(str(image)),
         ):
             _remove_passing_snapshots(opened)
-        deadline = time.monotonic() + _WATCH_SECONDS + 15
+        deadline = time.monotonic() + _WATCH_SECONDS + _LATE_SECONDS
         while not _try_to_remove(context, image, delay):
             if time.monotonic() > deadline:
                 raise NodeError(

@@ -118,6 +118,7 @@ def test_clones_live_from_golden_image_to_reinstallation(
         with logged_in(deployer, third) as login:
             assert login.run("hostname").strip() == third.name
             assert login.run("cat /root/mine").strip() == "second"
+    node.run("snf-rados-image", "retire", OWN)  # the last that needs the first one's data
     assert not {source, clone} & (list_volumes(ceph) | list_trash(ceph))
 
 
