@@ -35,8 +35,9 @@ chmod 640 *.pem
 SHOW_CERTIFICATE = "openssl s_client -connect 127.0.0.1:8443 </dev/null | grep subject="
 NIC = {
     "INSTANCE": "snf-1", "INTERFACE": "tap0", "INTERFACE_INDEX": "0", "INTERFACE_UUID": "nic-1",
-    "MAC": "aa:00:00:11:22:33", "MODE": "bridged", "LINK": "br0", "BRIDGE": "br0",
-    "IP": "192.0.2.9", "TAGS": "",
+    "MAC": "aa:00:00:11:22:33", "MODE": "bridged", "LINK": "br0", "BRIDGE": "br0", "TAGS": "",
+    "IP": "10.0.0.5", "NETWORK_NAME": "one", "NETWORK_UUID": "network-1",
+    "NETWORK_SUBNET": "10.0.0.0/24", "NETWORK_GATEWAY": "10.0.0.1", "NETWORK_TAGS": "nfdhcpd",
 }  # fmt: skip
 
 
@@ -145,15 +146,18 @@ def test_events_of_a_job_that_only_its_owner_may_read(guest: Guest) -> None:
     guest.wait_for("snf-ganeti-eventd status | grep 'nothing waits'")
 
 
-def test_what_a_vanished_tap_left_goes(guest: Guest) -> None:
-    """The daemon hears of it from the kernel, and changes nftables' rules."""
+def test_a_network_is_served_until_its_tap_vanishes(guest: Guest) -> None:
+    """The daemon hears of taps from the kernel, changes nftables' rules, and has dnsmasq run, as
+    another user and where the service may be."""
     words = " ".join(f"{name}={shlex.quote(value)}" for name, value in NIC.items())
     guest.run(
         "ip link add br0 type bridge\nip link set br0 up\nip tuntap add tap0 mode tap\n"
         f"{words} /etc/ganeti/kvm-vif-bridge\nnft list ruleset | grep tap0"
     )
+    guest.wait_for("ss --listening --udp --numeric --processes | grep ':67 .*dnsmasq'")
+    assert guest.run("ps -o user= -C dnsmasq | sort -u") == "dnsmasq"
     guest.run("ip link delete tap0")
-    guest.wait_for("! nft list ruleset | grep tap0")
+    guest.wait_for("! nft list ruleset | grep tap0 && ! pidof dnsmasq")
 
 
 def test_a_reload_takes_a_new_certificate(guest: Guest) -> None:

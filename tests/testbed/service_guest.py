@@ -34,7 +34,7 @@ def booted_services(suite: str, debs: Sequence[Path]) -> Iterator[GuestVm]:
     """A guest of a release, booting, with those of `debs` installed that ship a unit."""
     used = {*list_units(debs).values(), *(deb for deb in debs if deb.name.startswith(_LIBRARY))}
     recipe = make_recipe(suite, sorted(used))
-    with tempfile.TemporaryDirectory(prefix="services-", dir=images.FOLDER) as folder:
+    with tempfile.TemporaryDirectory(prefix="services-") as folder:
         image = Path(folder, "services.raw")
         _build(recipe, sorted(used), image)
         with booted(image, memory=MEMORY) as vm:
