@@ -121,7 +121,11 @@ class Proxy:
     async def end_session(self, session_id: str) -> bool:
         """End a session wherever it is, and make its ticket worthless, be it unused or one to
         resume with; tells whether there was any of these. Raises NodeError."""
-        revoked = await self.store.revoke(session_id)
+        try:
+            revoked = await self.store.revoke(session_id)
+        except SnfError:
+            await self.obey(session_id, {"end": True})  # what is here ends all the same
+            raise
         return await self.change(session_id, {"end": True}) is not None or revoked
 
     async def change(self, session_id: str, command: dict[str, Any]) -> dict[str, Any] | None:

@@ -131,6 +131,28 @@ def test_sessions_are_known_again_after_redis_forgot_them(
     assert sharing.ask("DELETE", f"/sessions/{ticket['session']}")[0] == 204
 
 
+def test_session_ends_while_redis_does_not_answer(
+    checked: Proxy, green: None, ask_redis: AskRedis
+) -> None:
+    """It goes on meanwhile, too; and its ticket to resume with is worthless in the end."""
+    ticket = checked.order()
+    client = open_console(checked, ticket, words="console")
+    assert client.read_colour() == GREEN
+    (resume,) = (json.loads(text)["resume"] for text in get_socket(client).texts)
+    assert ask_redis("CLIENT", "PAUSE", "8000") == ["OK"]
+    assert client.read_colour() == GREEN
+    status, answer = checked.ask("DELETE", f"/sessions/{ticket['session']}")
+    assert status == 503 and "Redis can't be asked" in answer["error"]
+    assert get_socket(client).wait_for_close() == (4003, "the controller ended the session")
+    wait_for("Redis", lambda: ask_redis("PING") == ["PONG"], SECONDS)
+    wait_for("its end", lambda: ticket["session"] not in checked.find_sessions(), SECONDS)
+    wait_for("its last end", lambda: is_worthless(checked, resume), SECONDS)
+
+
+def is_worthless(proxy: Proxy, ticket: str) -> bool:
+    return WebSocketClient(proxy.open_tls(), ticket).wait_for_close()[0] == 4001
+
+
 def test_proxy_that_died_leaves_nothing(
     cluster: Cluster,
     node: Machine,
