@@ -64,13 +64,18 @@ def test_whole_binary_messages_are_unmasked_and_the_rest_is_passed_on(
 def test_fragments_are_for_the_library_to_the_last(
     frames: list[tuple[Opcode, bytes, bool]], source: random.Random
 ) -> None:
-    """Also what may not come between them."""
     first = serialize((Opcode.BINARY, b"begin", False))
     rest = [serialize((opcode, data, False)) for opcode, data, _ in frames]
     last = serialize((Opcode.CONT, b"end", True))
     raw = b"".join((first, *rest, last))
     after = serialize((Opcode.BINARY, b"whole", True))
     assert split(cut_randomly(raw + after, source, 40)) == [(False, raw), (True, b"whole")]
+
+
+def test_whole_message_between_fragments_is_for_the_library_to_refuse() -> None:
+    first = serialize((Opcode.BINARY, b"begin", False))
+    whole = serialize((Opcode.BINARY, b"whole", True))
+    assert split([first + whole]) == [(False, first + whole)]
 
 
 def test_frames_that_are_too_long_or_not_masked_are_for_the_library() -> None:
