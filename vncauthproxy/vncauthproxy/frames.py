@@ -78,6 +78,14 @@ class Frames:
         return Piece(data, is_rfb=True)
 
 
+def make_head(size: int) -> bytes:
+    """What stands before a server's whole binary message of so many bytes."""
+    if size < 126:
+        return bytes((_WHOLE_BINARY, size))
+    marker = 126 if size < 1 << 16 else 127
+    return bytes((_WHOLE_BINARY, marker)) + size.to_bytes(_LONG[marker], "big")
+
+
 def unmask(data: memoryview, mask: bytes) -> bytes:
     """mask: four bytes, of which the first is for the first of the data."""
     pattern = np.frombuffer(mask * (len(data) // _MASK_SIZE + 1), np.uint8, len(data))

@@ -14,7 +14,7 @@ from websockets import server
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Response
 
-from vncauthproxy.frames import Frames
+from vncauthproxy.frames import Frames, make_head
 from vncauthproxy.rfb import ProtocolError
 from vncauthproxy.stream import CHUNK, ConnectionEnded, Stream
 
@@ -123,8 +123,7 @@ class WebSocket:
     async def write(self, data: bytes) -> None:
         if self._ended:
             raise ConnectionEnded("the browser closed its WebSocket")
-        self._protocol.send_binary(data)
-        await self._flush()
+        await self.stream.write(make_head(len(data)) + data)  # the library copies it twice
 
     async def ping(self) -> None:
         """Keeps what stands between from forgetting the connection; not while data flows."""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 
 from testbed.cutting import cut_randomly
-from vncauthproxy.frames import Frames, unmask
+from vncauthproxy.frames import Frames, make_head, unmask
 
 SOAK = bool(os.environ.get("SNF_SOAK"))
 LIMIT = 1000
@@ -84,6 +84,12 @@ def test_frames_that_are_too_long_or_not_masked_are_for_the_library() -> None:
         serialize((Opcode.BINARY, b"clear", True), mask=False),
     ):
         assert split([raw]) == [(False, raw)]
+
+
+def test_heads_are_those_of_the_library() -> None:
+    for size in (0, 1, 125, 126, 65535, 65536, 1 << 18):
+        data = bytes(size)
+        assert make_head(size) + data == serialize((Opcode.BINARY, data, True), mask=False)
 
 
 @given(st.binary(max_size=300), st.binary(min_size=4, max_size=4))
