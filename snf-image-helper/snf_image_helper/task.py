@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from snf_image_helper import tasks
-from snf_image_helper.disk import Disk
+from snf_image_helper.disk import Disk, Partition
 from snf_image_helper.guest import Guest
 from snf_image_helper.protocol import Action, Request
 
@@ -30,7 +30,7 @@ class Context:
 
     warn: sends a warning to the host; tell: what was found, as image properties. mounted: mount
     points in the order of mounting, the root first. root_partition: its number on the first disk,
-    0 without a table.
+    0 without a table. last: the first disk's last partition and what it holds, once it was asked.
     """
 
     request: Request
@@ -39,6 +39,7 @@ class Context:
     guest: Guest | None = None
     mounted: list[str] = field(default_factory=list)
     root_partition: int = 0
+    last: tuple[Partition, str] | None = None
     tell: Callable[[Mapping[str, str]], None] = lambda properties: None
 
 
