@@ -43,6 +43,7 @@ def test_a_node_that_is_able_says_so(node: Node) -> None:
     assert not any(each["reason"] for each in findings.values()), findings
     assert "under tcg" in findings["helper"]["detail"]
     assert findings["limits"]["detail"] == "of each process alone: cgroup v2 is not mounted"
+    assert findings["cache"]["detail"] == "/var/cache/snf-image, 0 images, 0 of 10240 MiB"
     assert last == ""
 
 

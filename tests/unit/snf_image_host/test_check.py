@@ -44,6 +44,20 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
         check.CHECKS["spool"](site)
 
 
+def test_what_the_cache_holds_is_told(tmp_path: Path) -> None:
+    site = Settings(cache_dir=tmp_path / "cache", cache_size=100)
+    look = check.CHECKS["cache"]
+    assert look(site) == f"{site.cache_dir}, 0 images, 0 of 100 MiB"
+    site.cache_dir.mkdir()
+    (site.cache_dir / f"sha256-{64 * 'a'}").write_bytes(bytes(3 << 20))
+    (site.cache_dir / f"sha256-{64 * 'b'}.part").write_bytes(bytes(5 << 20))
+    (site.cache_dir / "lock").touch()
+    assert look(site) == f"{site.cache_dir}, 1 images, 3 of 100 MiB"
+    assert look(Settings(cache_size=0)) == "none: cache_size is 0"
+    (tmp_path / "file").touch()
+    assert "can't be used" in look(Settings(cache_dir=tmp_path / "file"))
+
+
 def test_a_helper_that_is_larger_than_the_node_is_refused() -> None:
     with pytest.raises(NodeError, match="MiB of memory are left, and the helper takes 1000"):
         check.CHECKS["memory"](Settings(helper_memory=999_999_999))
