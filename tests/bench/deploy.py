@@ -95,7 +95,7 @@ def measure() -> tuple[Runs, Runs]:
 BENCHMARK = Benchmark(
     name="deploy",
     unit="s",
-    goal=0.15,
+    goal=0.04,
     peer_name="virt-resize and virt-customize",
     measure=measure,
 )
