@@ -106,7 +106,7 @@ def up() -> None:
         with stages.timed("gnt-instance add, and its events as they come"):
             add_instance(cluster, instance)
         with stages.timed("boot, until a login by SSH"):
-            show_instance(bed, instance)
+            show_instance(cluster, instance)
         with stages.timed("open the console"):
             console = start_console(cluster)
             print(f"  its page: {console.save_screenshot(INSTANCE, SCREENSHOT)}")
@@ -147,12 +147,14 @@ def add_instance(cluster: Cluster, instance: Deployed) -> None:
         print(cluster.add_instance(instance.name, *instance.make_options()))
 
 
-def show_instance(bed: Bed, instance: Deployed) -> None:
-    """Log in and show what the instance says of itself."""
-    with log_in(bed.wire, instance.host, _BOOT_SECONDS) as login:
+def show_instance(cluster: Cluster, instance: Deployed) -> None:
+    """Log in and show what the instance says of itself, and the node of its NIC."""
+    with log_in(cluster.bed.wire, instance.host, _BOOT_SECONDS) as login:
         for what, command in _SHOWN:
             lines = login.run(command).rstrip().splitlines()
             print(f"  {what:<10} " + "\n             ".join(lines))
+    shown = cluster.node.run("snf-network", "show").text.rstrip().splitlines()
+    print("  its NIC    " + "\n             ".join(shown))
 
 
 def start_storage(cluster: Cluster, image: Path) -> Ceph:
