@@ -109,6 +109,9 @@ def test_remove_copes_with_dead_clients(
     run_script(other, "detach", volume)
 
 
+Commands = Sequence[Sequence[str]]
+
+
 @contextlib.contextmanager
 def full(ceph: Ceph, kind: str) -> Iterator[None]:
     """A cluster that takes no more, of its pool's quota or of its disks, for the block."""
@@ -122,12 +125,11 @@ def full(ceph: Ceph, kind: str) -> Iterator[None]:
         wait_for("its end", lambda: check not in ceph.run("ceph", "health", "detail"), 60)
 
 
-def tell_osds(ceph: Ceph, commands: "Commands") -> None:
+def tell_osds(ceph: Ceph, commands: Commands) -> None:
     for words in commands:
         ceph.run("ceph", "osd", *words)
 
 
-Commands = Sequence[Sequence[str]]
 FILLERS: Mapping[str, tuple[Commands, Commands, str]] = {
     "quota": (
         [("pool", "set-quota", POOL, "max_objects", "1")],
