@@ -15,6 +15,9 @@ PREFIX = "vncauthproxy:"
 ANSWER_SECONDS = 5.0
 """How long Redis has for an answer; a question that waits for something must be shorter."""
 
+_CONNECTIONS = 16
+"""To Redis, at most; who comes when all are busy waits. They are never given back."""
+
 Parameters = ParamSpec("Parameters")
 Answer = TypeVar("Answer")
 Question = Callable[Parameters, Coroutine[Any, Any, Answer]]
@@ -23,13 +26,16 @@ Question = Callable[Parameters, Coroutine[Any, Any, Answer]]
 def connect(url: str, ca: Path | None) -> Any:
     """A `redis.asyncio.Redis`, which connects when it is asked; its types change by release."""
     options = {"ssl_ca_certs": str(ca)} if ca else {}
-    return redis.asyncio.Redis.from_url(
+    pool = redis.asyncio.BlockingConnectionPool.from_url(
         url,
+        max_connections=_CONNECTIONS,
+        timeout=ANSWER_SECONDS,
         socket_timeout=ANSWER_SECONDS,
         socket_connect_timeout=ANSWER_SECONDS,
         health_check_interval=30,
         **options,
     )
+    return redis.asyncio.Redis(connection_pool=pool)
 
 
 def asked(question: Question[Parameters, Answer]) -> Question[Parameters, Answer]:

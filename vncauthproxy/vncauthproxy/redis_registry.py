@@ -234,7 +234,7 @@ class RedisRegistry:
 
     @asked
     async def _disconnect(self) -> None:
-        await self._redis.close()
+        await self._redis.connection_pool.disconnect()
 
 
 _ALL = f"{PREFIX}sessions"
