@@ -33,17 +33,18 @@ _ENTER = """
 shift
 tied=$1
 shift
-exec unshare --pid --fork --kill-child=KILL -- sh -c "$tied" "$$" "$0" "$@"
+exec unshare --mount --pid --fork --kill-child=KILL -- sh -c "$tied" "$$" "$0" "$@"
 """
 _TIED = """
 read -r pid name state parent rest <"/proc/$0/stat" || exit
 [ "$state" != Z ] && [ "$parent" = "$1" ] || exit
+mount -t proc -o nosuid,nodev,noexec proc /proc || exit
 shift
 exec "$@"
 """
 """For sh(1). Each asks the kernel to be killed with its parent, and then sees that the parent is
 still there: it may have died in between, even if it was for microseconds. 0 is the process that
-writes it."""
+writes it; bubblewrap looks for its own children in /proc."""
 _OUTPUT_LIMIT = 64 << 10
 """Bytes kept of each output of a jailed program that is run to its end."""
 _DESCRIPTORS = 512
