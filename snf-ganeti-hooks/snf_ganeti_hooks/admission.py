@@ -4,7 +4,11 @@ Whether a packet is a reply is read from its mark: connection tracking is seen b
 for all NICs, because on some kernels the place that knows a bridge's ports can't see it.
 """
 
+from collections.abc import Iterable
+from typing import Any
+
 from snf_ganeti_hooks.expression import (
+    Expression,
     Rule,
     Statement,
     accept,
@@ -26,7 +30,7 @@ _REPLY = match(masked(meta("mark"), MARK_REPLY), MARK_REPLY)
 _GROUP_BIT = "01:00:00:00:00:00"
 _PREFIX_MASK = "ff:ff:ff:00:00:00"
 _ALL_ZERO = "00:00:00:00:00:00"
-_DISCOVERY = ["nd-router-advert", "nd-neighbor-solicit", "nd-neighbor-advert"]
+_DISCOVERY = ("nd-router-advert", "nd-neighbor-solicit", "nd-neighbor-advert")
 """Without these there is no IPv6 on a shared link, whatever a profile says of ICMP."""
 
 
@@ -37,17 +41,22 @@ def make_admission(nic: Nic, profile: Profile) -> list[Rule]:
         return [*rules, accept()]
     if nic.kind is not Kind.ROUTED:
         rules += [
-            accept(match(field("ether", "type"), {"set": ["arp", RARP]})),
+            *_accept_each(field("ether", "type"), ("arp", RARP)),
             *_make_dhcp(),
         ]
     rules.append(accept(_REPLY))
     if not profile.icmp and nic.kind is not Kind.ROUTED:
-        rules.append(accept(match(field("icmpv6", "type"), {"set": _DISCOVERY})))
+        rules += _accept_each(field("icmpv6", "type"), _DISCOVERY)
     if profile.icmp:
-        rules.append(accept(match(meta("l4proto"), {"set": ["icmp", "ipv6-icmp"]})))
+        rules += _accept_each(meta("l4proto"), ("icmp", "ipv6-icmp"))
     for opening in profile.openings:
         rules += _make_opening(opening)
     return [*rules, drop(reason=f"profile {profile.name}")]
+
+
+def _accept_each(left: Expression, values: Iterable[Any]) -> list[Rule]:
+    """See expression.none_of for why this is no set."""
+    return [accept(match(left, value)) for value in values]
 
 
 def _make_link(nic: Nic) -> list[Rule]:
@@ -86,11 +95,10 @@ def _make_opening(opening: Opening) -> list[Rule]:
     if opening.sources6:
         found = one_of(make_prefixes(opening.sources6))
         sources.append((match(field("ip6", "saddr"), found),))
-    if opening.ports:
-        to = match(field(opening.protocol, "dport"), one_of(make_ranges(opening.ports)))
-    else:
-        to = match(meta("l4proto"), opening.protocol)
+    port, ports = field(opening.protocol, "dport"), make_ranges(opening.ports)
     limit: tuple[Statement, ...] = ()
     if opening.per_second:
         limit = ({"limit": {"rate": opening.per_second, "burst": 5, "per": "second"}},)
-    return [accept(*source, to, *limit) for source in sources or [()]]
+        ports = [one_of(ports)] if ports else []  # one limit for all of them
+    ways = [match(port, each) for each in ports] or [match(meta("l4proto"), opening.protocol)]
+    return [accept(*source, way, *limit) for source in sources or [()] for way in ways]

@@ -4,6 +4,7 @@ IPv4: a gratuitous ARP request and reply (RFC 5944, 4.6). IPv6: an unsolicited n
 advertisement to all nodes (RFC 4861, 7.2.6), with the override flag.
 """
 
+import functools
 import logging
 import socket
 import struct
@@ -49,17 +50,24 @@ def send(address: IPv4Address | IPv6Address, interface: str) -> None:
     """Announce an address on an interface, with its own MAC. A failure is only logged: those
     who ask will be answered."""
     try:
-        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as packets:
-            packets.bind((interface, 0))
-            mac = packets.getsockname()[4]
-            if isinstance(address, IPv4Address):
-                frames = make_arp(address, mac)
-            else:
-                frames = [make_advertisement(address, mac)]
-            for frame in frames:
-                packets.send(frame)
+        packets = _open_packets()
+        packets.bind((interface, 0))
+        mac = packets.getsockname()[4]
+        if isinstance(address, IPv4Address):
+            frames = make_arp(address, mac)
+        else:
+            frames = [make_advertisement(address, mac)]
+        for frame in frames:
+            packets.send(frame)
     except OSError as error:
         log.warning("%s can't be announced on %s: %s", address, interface, error.strerror)
+
+
+@functools.cache
+def _open_packets() -> socket.socket:
+    """A socket that receives nothing. It is kept: to close one takes some ten milliseconds,
+    in which the kernel waits for all who could still see it."""
+    return socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
 
 
 def _sum(data: bytes) -> int:

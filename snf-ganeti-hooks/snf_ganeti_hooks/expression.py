@@ -57,6 +57,12 @@ def one_of(values: Sequence[Any]) -> Any:
     return values[0] if len(values) == 1 else {"set": list(values)}
 
 
+def none_of(left: Expression, values: Iterable[Any]) -> list[Statement]:
+    """A match for each value. A set would do, but the kernel keeps each set of a rule by
+    itself, and libnftables reads all there are before it changes anything."""
+    return [differs(left, value) for value in values]
+
+
 def make_ranges(ranges: Iterable[tuple[int, int]]) -> list[Any]:
     return [first if first == last else {"range": [first, last]} for first, last in ranges]
 

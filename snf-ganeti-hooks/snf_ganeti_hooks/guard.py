@@ -18,7 +18,7 @@ from snf_ganeti_hooks.expression import (
     masked,
     match,
     meta,
-    one_of,
+    none_of,
     raw,
     set_mark,
 )
@@ -40,16 +40,17 @@ _ND_TARGET = raw("th", 64, 128)
 _ND_TARGET_START = masked(raw("th", 64, 16), 0xFFC0)  # the ten bits of fe80::/10
 _LINK_LOCAL_START = 0xFE80
 _LINK_LOCAL_PREFIX = {"prefix": {"addr": "fe80::", "len": 10}}
-_SOLICIT = match(field("icmpv6", "type"), "nd-neighbor-solicit")
-_ADVERT = match(field("icmpv6", "type"), "nd-neighbor-advert")
-_ROUTER = match(field("icmpv6", "type"), {"set": ["nd-router-advert", "nd-redirect"]})
+_ICMPV6 = field("icmpv6", "type")
+_SOLICIT = match(_ICMPV6, "nd-neighbor-solicit")
+_ADVERT = match(_ICMPV6, "nd-neighbor-advert")
+_ROUTER = ("nd-router-advert", "nd-redirect")
 _UNSPECIFIED = match(field("ip6", "saddr"), "::")
-_JOINING = [
+_JOINING = (
     "mld-listener-report",
     "nd-router-solicit",
     "nd-neighbor-solicit",
     "mld2-listener-report",
-]
+)
 
 
 def make_guard(nic: Nic, table: int = 0) -> list[Rule]:
@@ -61,11 +62,11 @@ def make_guard(nic: Nic, table: int = 0) -> list[Rule]:
     return [
         Rule((set_mark(mark),)),
         drop(differs(field("ether", "saddr"), nic.mac), reason="source MAC"),
-        drop(differs(field("ether", "type"), {"set": types}), reason="EtherType"),
+        drop(*none_of(field("ether", "type"), types), reason="EtherType"),
         *_make_arp(nic),
         drop(match(field("udp", "sport"), _DHCP_SERVER), reason="DHCP server"),
         drop(match(field("udp", "sport"), _DHCP6_SERVER), reason="DHCPv6 server"),
-        drop(_ROUTER, reason="router advertisement"),
+        *(drop(match(_ICMPV6, each), reason="router advertisement") for each in _ROUTER),
         *_make_ipv4(nic),
         *_make_ipv6(nic),
     ]
@@ -75,8 +76,8 @@ def _make_arp(nic: Nic) -> list[Rule]:
     rules = [drop(differs(field("arp", "saddr ether"), nic.mac), reason="ARP")]
     if nic.addresses4 is not None:
         # A client that probes whether its address is free asks as 0.0.0.0 (RFC 5227).
-        known = one_of(make_texts((IPv4Address(0), *nic.addresses4)))
-        rules.append(drop(differs(field("arp", "saddr ip"), known), reason="ARP"))
+        known = make_texts((IPv4Address(0), *nic.addresses4))
+        rules.append(drop(*none_of(field("arp", "saddr ip"), known), reason="ARP"))
     return rules
 
 
@@ -91,10 +92,7 @@ def _make_ipv4(nic: Nic) -> list[Rule]:
             match(field("udp", "sport"), _DHCP_CLIENT),
             match(field("udp", "dport"), _DHCP_SERVER),
         ),
-        drop(
-            differs(field("ip", "saddr"), one_of(make_texts(nic.addresses4))),
-            reason="source IPv4",
-        ),
+        drop(*none_of(field("ip", "saddr"), make_texts(nic.addresses4)), reason="source IPv4"),
     ]
 
 
@@ -108,7 +106,7 @@ def _make_ipv6(nic: Nic) -> list[Rule]:
     shared = nic.kind is not Kind.ROUTED
     own = (*nic.addresses6, *((make_eui64(LINK_LOCAL, nic.mac),) if shared else ()))
     sources = [*make_texts(own), *([] if shared else [_LINK_LOCAL_PREFIX])]
-    foreign = differs(_ND_TARGET, one_of(make_hex(own)))
+    foreign = none_of(_ND_TARGET, make_hex(own))
     elsewhere = [] if shared else [differs(_ND_TARGET_START, _LINK_LOCAL_START)]
     return [
         # Neighbour discovery is never fragmented (RFC 6980); in pieces it would pass unseen.
@@ -117,8 +115,8 @@ def _make_ipv6(nic: Nic) -> list[Rule]:
             match({"exthdr": {"name": "frag"}}, True),
             reason="fragment",
         ),
-        drop(_ADVERT, *elsewhere, foreign, reason="neighbour advertisement"),
-        drop(_UNSPECIFIED, _SOLICIT, *elsewhere, foreign, reason="duplicate address detection"),
-        accept(_UNSPECIFIED, match(field("icmpv6", "type"), {"set": _JOINING})),
-        drop(differs(field("ip6", "saddr"), one_of(sources)), reason="source IPv6"),
+        drop(_ADVERT, *elsewhere, *foreign, reason="neighbour advertisement"),
+        drop(_UNSPECIFIED, _SOLICIT, *elsewhere, *foreign, reason="duplicate address detection"),
+        *(accept(_UNSPECIFIED, match(_ICMPV6, each)) for each in _JOINING),
+        drop(*none_of(field("ip6", "saddr"), sources), reason="source IPv6"),
     ]

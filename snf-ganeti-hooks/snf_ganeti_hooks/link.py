@@ -1,7 +1,9 @@
-"""Interfaces, routes and neighbours, through iproute2: batches to change, JSON to read."""
+"""Interfaces, through iproute2: batches to change, JSON to read; and settings of the kernel."""
 
 import contextlib
 import json
+import socket
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +11,11 @@ from typing import Any
 
 from snf_ganeti import process
 from snf_ganeti.errors import NodeError
+from snf_ganeti_hooks import netlink
 
 _SYSCTL = Path("/proc/sys/net")
+_INTERFACE = struct.Struct("=BxHiII")  # linux/rtnetlink.h, ifinfomsg
+_UP = 0x1
 _LIMIT = 64 << 20
 """Bytes of JSON that are read: some ten thousand interfaces or routes."""
 
@@ -40,6 +45,21 @@ def run_batch(lines: Sequence[str], *, ipv6: bool = False, force: bool = False) 
         argv = ["ip", *options, *(["-force"] if force else []), "-batch", "-"]
         text = "".join(f"{line}\n" for line in lines)
         process.run(argv, stdin=text.encode(), ok=range(256) if force else (0,))
+
+
+def bring_up(interface: str, mac: str) -> None:
+    """Give an interface its MAC, and switch it on. Raises NodeError."""
+    body = _INTERFACE.pack(0, 0, find_index(interface), _UP, _UP)
+    body += netlink.make_attributes([(1, bytes.fromhex(mac.replace(":", "")))])
+    netlink.make([netlink.Change(netlink.NEW_LINK, 0, body, f"interface {interface}")])
+
+
+def find_index(interface: str) -> int:
+    """Raises NodeError."""
+    try:
+        return socket.if_nametoindex(interface)
+    except OSError:
+        raise NodeError(f"there is no interface {interface}") from None
 
 
 def query(*arguments: str) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import json
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,14 +22,35 @@ class NftError(NodeError):
     """A transaction was refused; nothing of it was done."""
 
 
-def run(commands: Sequence[Command]) -> list[dict[str, Any]]:
-    """Run commands as one transaction; gives what libnftables listed. Raises NftError."""
+class _Contexts(threading.local):
+    """A thread's own context of libnftables. It is kept, because the kernel lets nobody close
+    one before what its last transaction removed is gone, some ten milliseconds later."""
+
+    kept: Any = None
+
+    def get(self) -> Any:
+        if self.kept is None:
+            self.kept = open_context()
+        return self.kept
+
+
+_contexts = _Contexts()
+
+
+def open_context() -> Any:
+    """Raises NodeError."""
     try:
         ctypes.CDLL(_LIBRARY)  # without it the class complains to standard error, too
         nft = nftables.Nftables(_LIBRARY)
     except OSError as missing:
         raise NodeError(f"nftables can't be used: {missing}") from None
     nft.set_json_output(True)
+    return nft
+
+
+def run(commands: Sequence[Command], nft: Any = None) -> list[dict[str, Any]]:
+    """Run commands as one transaction; gives what libnftables listed. Raises NftError."""
+    nft = nft or _contexts.get()
     status, output, error = nft.cmd(make_text(commands))
     if status:
         raise NftError(f"nftables refused: {_find_reason(error)}")
@@ -58,7 +80,8 @@ def apply(commands: Sequence[Command], tracker: Tracker) -> None:
 
 def read_tables() -> list[dict[str, Any]]:
     """All objects of our tables, counters included; empty without tables. Raises NftError."""
-    found = run([{"list": {"tables": None}}])
+    nft = open_context()  # of its own: what was listed stays in memory as long as this does
+    found = run([{"list": {"tables": None}}], nft)
     present = {
         (each["table"]["family"], each["table"]["name"]) for each in found if "table" in each
     }
@@ -66,7 +89,7 @@ def read_tables() -> list[dict[str, Any]]:
     return [
         each
         for family in families
-        for each in run([{"list": {"table": {"family": family, "name": TABLE}}}])
+        for each in run([{"list": {"table": {"family": family, "name": TABLE}}}], nft)
     ]
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from snf_ganeti.errors import SnfError
-from snf_ganeti_hooks import bridging, ganeti, link, nft, routing, setup, state
+from snf_ganeti_hooks import bridging, forwarding, ganeti, link, nft, routing, setup, state
 from snf_ganeti_hooks.inventory import Inventory, read_inventory
 from snf_ganeti_hooks.nic import Kind
 from snf_ganeti_hooks.node import Node
@@ -157,14 +157,15 @@ def compare_leftovers(
     routes = {r for each in routed for r in routing.make_routes(each.state.nic, each.table)}
     proxies = {p for each in routed for p in routing.make_proxies(each.state.nic, each.uplinks)}
     selectors = {s for each in routed for s in routing.make_selectors(each.table, each.uplinks)}
-    lines = [route.make_line("del") for route in sorted(inventory.routes - routes)]
-    lines += [proxy.make_line("del") for proxy in sorted(inventory.proxies - proxies)]
-    findings += [_remove_line(line) for line in lines]
-    findings += [
-        _remove_line(each.make_line("del"), ipv6=each.ipv6)
-        for each in sorted(inventory.selectors - selectors)
+    left_over: list[forwarding.Entry] = [
+        *sorted(inventory.routes - routes),
+        *sorted(inventory.proxies - proxies),
+        *sorted(inventory.selectors - selectors),
     ]
-    return findings
+    return findings + [
+        Finding("routing", f"nobody owns: {each}", partial(forwarding.remove, [each]))
+        for each in left_over
+    ]
 
 
 def remove_rules(node: Node, tap: str) -> None:
@@ -182,11 +183,6 @@ def _compare_families(node: Node, inventory: Inventory, wanted: list[Wanted]) ->
             rewrite = partial(nft.apply, commands, node.tracker)
             findings.append(Finding(tap, "rules of another kind are left of it", rewrite))
     return findings
-
-
-def _remove_line(line: str, *, ipv6: bool = False) -> Finding:
-    remove = partial(link.run_batch, [line], ipv6=ipv6, force=True)
-    return Finding(line.split()[-1], f"nobody owns: {line.replace(' del', '', 1)}", remove)
 
 
 def find_lost(node: Node, inventory: Inventory, known: set[str]) -> list[Finding]:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from snf_ganeti.errors import InputError
-from snf_ganeti_hooks.guard import MARK_TABLE_MASK, MARK_TABLE_SHIFT
 from snf_ganeti_hooks.nic import Nic
 
 PROTOCOL = 205
@@ -41,9 +40,9 @@ class Route:
     tap: str
     table: int
 
-    def make_line(self, verb: str = "replace") -> str:
+    def __str__(self) -> str:
         table = f" table {self.table}" if self.table != MAIN else ""
-        return f"route {verb} {self.address} dev {self.tap}{table} proto {PROTOCOL}"
+        return f"route {self.address} dev {self.tap}{table}"
 
 
 @dataclass(frozen=True, order=True)
@@ -53,9 +52,8 @@ class Proxy:
     address: str
     interface: str
 
-    def make_line(self, verb: str = "replace") -> str:
-        suffix = f" protocol {PROTOCOL}" if verb == "replace" else ""
-        return f"neigh {verb} proxy {self.address} dev {self.interface}{suffix}"
+    def __str__(self) -> str:
+        return f"neigh proxy {self.address} dev {self.interface}"
 
 
 @dataclass(frozen=True, order=True)
@@ -66,15 +64,10 @@ class Selector:
     uplink: str = ""
     ipv6: bool = False
 
-    def make_line(self, verb: str = "add") -> str:
-        if self.uplink:
-            rest = " suppress_prefixlength 0" if verb == "add" else ""
-            chosen = f"iif {self.uplink}"
-        else:
-            mark = self.table << MARK_TABLE_SHIFT
-            chosen, rest = f"fwmark {mark:#x}/{MARK_TABLE_MASK:#x}", ""
-        words = f"rule {verb} {chosen} lookup {self.table} priority {PRIORITY}{rest}"
-        return f"{words} protocol {PROTOCOL}"
+    def __str__(self) -> str:
+        family = "-6 " if self.ipv6 else ""
+        chosen = f"iif {self.uplink} " if self.uplink else ""
+        return f"{family}rule {chosen}lookup {self.table} priority {PRIORITY}"
 
 
 def read_table(name: str) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from snf_ganeti import process
 from snf_ganeti.errors import NodeError, SnfError
-from snf_ganeti_hooks import announce, bridging, link, nfdhcpd, nft, routing, state
+from snf_ganeti_hooks import announce, bridging, forwarding, link, nfdhcpd, nft, routing, state
 from snf_ganeti_hooks.link import Link
 from snf_ganeti_hooks.nic import Kind, Nic
 from snf_ganeti_hooks.node import Node
@@ -56,11 +56,17 @@ def set_up(node: Node, environ: Mapping[str, str], *, tags_known: bool = True) -
             nfdhcpd.write_binding(folder, nic, node.settings.dhcp.mtu)
     except BaseException:
         with contextlib.suppress(SnfError):
-            link.run_batch([f"link set {nic.tap} down", f"link set {nic.tap} nomaster"], force=True)
-            take_down(node, made)
+            withdraw(node, made)
         raise
     announce_nic(node, nic, table)
     return made
+
+
+def withdraw(node: Node, made: NicState) -> None:
+    """Undo a NIC whose tap is still there: first nothing passes it, then its rules go."""
+    lines = [f"link set {made.nic.tap} {what}" for what in ("down", "nomaster")]
+    link.run_batch(lines, force=True)
+    take_down(node, made)
 
 
 def take_down(node: Node, gone: NicState) -> None:
@@ -73,24 +79,21 @@ def forget(node: Node, gone: NicState) -> None:
     """Remove what is kept of a NIC beside its rules."""
     nic = gone.nic
     if nic.kind is Kind.ROUTED:
-        link.run_batch(make_leave_lines(node, nic), force=True)
+        forwarding.remove(find_left_behind(node, nic))
     if node.settings.nfdhcpd_dir:
         nfdhcpd.remove_binding(Path(node.settings.nfdhcpd_dir), nic.tap)
     state.remove_state(nic.tap, node.run)
 
 
-def make_leave_lines(node: Node, nic: Nic) -> list[str]:
-    """The node goes on answering for addresses that another NIC has by now."""
+def find_left_behind(node: Node, nic: Nic) -> list[forwarding.Entry]:
+    """What goes with a NIC; for addresses that another one has by now the node goes on to
+    answer."""
     table = read_table(nic)
     lost = state.find_lost_addresses(nic, node.run)
     proxies = routing.make_proxies(nic, node.find_uplinks(table))
     return [
-        *(each.make_line("del") for each in routing.make_routes(nic, table)),
-        *(
-            each.make_line("del")
-            for each in proxies
-            if each.interface != nic.tap and each.address not in lost
-        ),
+        *routing.make_routes(nic, table),
+        *(each for each in proxies if each.interface != nic.tap and each.address not in lost),
     ]
 
 
@@ -133,22 +136,14 @@ def _connect_routed(node: Node, nic: Nic, table: int) -> None:
     if not uplinks.ipv4 and not uplinks.ipv6:
         log.warning("%s: table %d has no default route, so nobody answers", nic.instance, table)
     link.set_sysctls(routing.make_tap_sysctls(nic) | routing.make_uplink_sysctls(uplinks))
-    link.run_batch(
+    link.bring_up(nic.tap, node.settings.tap_mac)
+    forwarding.add(
         [
-            f"link set {nic.tap} address {node.settings.tap_mac} up",
-            *(each.make_line() for each in routing.make_routes(nic, table)),
-            *(each.make_line() for each in routing.make_proxies(nic, uplinks)),
+            *routing.make_routes(nic, table),
+            *routing.make_proxies(nic, uplinks),
+            *routing.make_selectors(table, uplinks),
         ]
     )
-    add_selectors(routing.make_selectors(table, uplinks))
-
-
-def add_selectors(wanted: list[routing.Selector]) -> None:
-    """Make the `ip rule`s of a table that are not there yet."""
-    if wanted:
-        missing = [each for each in wanted if each not in read_selectors()]
-        link.run_batch([each.make_line() for each in missing if not each.ipv6])
-        link.run_batch([each.make_line() for each in missing if each.ipv6], ipv6=True)
 
 
 def read_selectors() -> set[routing.Selector]:
