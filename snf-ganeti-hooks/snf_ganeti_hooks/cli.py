@@ -26,12 +26,12 @@ def main() -> int:
     """Raises SnfError."""
     arguments = make_parser().parse_args()
     logs.configure("snf-network")
-    read = settings.read()
+    reader = settings.SettingsReader()
     if arguments.verb == "serve":
         with contextlib.suppress(Terminated):  # the way in which a service ends
-            daemon.serve(read)
+            daemon.serve(reader)
         return 0
-    node = read_node(read)
+    node = read_node(reader.read())
     if arguments.verb == "show":
         rows = report.read_rows(node)
         print(report.make_json(rows) if arguments.json else report.make_table(rows))

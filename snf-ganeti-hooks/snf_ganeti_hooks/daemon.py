@@ -1,4 +1,5 @@
-"""The node's daemon: what a vanished tap left goes, profiles follow tags, dnsmasq runs.
+"""The node's daemon: NIC scripts are answered, what a vanished tap left goes, profiles follow
+tags, dnsmasq runs.
 
 The kernel's link messages only wake it; what is there is read afresh each time, so a message
 that is lost costs a few seconds and nothing else.
@@ -10,44 +11,53 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
 from snf_ganeti import notify
 from snf_ganeti.errors import SnfError
 from snf_ganeti_hooks import reconcile, setup, state, tags
 from snf_ganeti_hooks.ddns_queue import Queue
 from snf_ganeti_hooks.dhcp_server import DhcpServers
+from snf_ganeti_hooks.nic import Nic
 from snf_ganeti_hooks.node import read_node
-from snf_ganeti_hooks.settings import Settings
-from snf_ganeti_hooks.state import NicState
+from snf_ganeti_hooks.request_server import RequestServer
+from snf_ganeti_hooks.settings import Settings, SettingsReader
 
+_Given = ParamSpec("_Given")
+_Value = TypeVar("_Value")
 log = logging.getLogger(__name__)
 
 TICK = 1.0
 """Seconds between two looks at what no message tells: tags, dnsmasq."""
 FULL = 60.0
 """Seconds between two full comparisons."""
+SETTLE = 0.2
+"""Seconds that a change of interfaces may go on before it is looked at: a NIC that comes is
+several messages, and many come together when a node starts."""
 _RTMGRP_LINK = 1  # linux/rtnetlink.h
 _BUFFER = 1 << 16
 
 
-def serve(settings: Settings) -> None:
+def serve(reader: SettingsReader) -> None:
     """Run until a signal ends it, by Terminated. An error is logged, and tried again with the
     next look. systemd hears that it is ready once all has been looked at."""
+    settings = reader.read()
     master = tags.Master()
     if settings.dns.server:
         # A thread of its own: a name server may take its time, and a vanished tap may not.
         threading.Thread(target=send_names, args=(settings,), daemon=True).start()
-    with open_link_messages() as messages, DhcpServers(settings.dhcp) as dhcp:
+    with open_link_messages() as messages, DhcpServers() as dhcp, RequestServer(reader):
         compared, changed = 0.0, True
         while True:
             if changed:
-                _attempt("vanished taps", lambda: take_down_gone(settings))
+                _attempt("vanished taps", take_down_gone, settings)
             if time.monotonic() - compared >= FULL or not compared:
-                _attempt("reconciling", lambda: reconcile_all(settings))
-                compared = time.monotonic()
+                settings = _attempt("settings", reader.read) or settings
+                _attempt("reconciling", reconcile_all, settings)
+                compared, changed = time.monotonic(), True
             _attempt("tags", master.follow)
-            _attempt("profiles", lambda: follow_tags(settings))
-            _attempt("dnsmasq", lambda: dhcp.update(each.nic for each in read_live()))
+            _attempt("profiles", follow_tags, settings)
+            _attempt("dnsmasq", dhcp.update, find_live(), settings.dhcp, look=changed)
             notify.send("READY=1", "WATCHDOG=1")
             changed = wait_for_message(messages, TICK)
 
@@ -71,6 +81,7 @@ def wait_for_message(messages: socket.socket, seconds: float) -> bool:
     """Wait for news of interfaces; all that is there is read, and an overflow is news, too."""
     if not select.select([messages], [], [], seconds)[0]:
         return False
+    time.sleep(SETTLE)
     while True:
         try:
             messages.recv(_BUFFER)
@@ -80,8 +91,8 @@ def wait_for_message(messages: socket.socket, seconds: float) -> bool:
             log.debug("link messages: %s", error.strerror)
 
 
-def read_live() -> list[NicState]:
-    return [each for each in state.read_states()[0].values() if each.is_live]
+def find_live() -> list[Nic]:
+    return [each.nic for each in state.read_states()[0].values() if each.is_live]
 
 
 def take_down_gone(settings: Settings) -> None:
@@ -99,8 +110,10 @@ def take_down_gone(settings: Settings) -> None:
 
 
 def reconcile_all(settings: Settings) -> None:
-    with state.locked():
-        reconcile.repair(reconcile.find_differences(read_node(settings)))
+    """A healthy node is not locked: no NIC waits for the comparison."""
+    if reconcile.find_differences(read_node(settings)):
+        with state.locked():
+            reconcile.repair(reconcile.find_differences(read_node(settings)))
 
 
 def follow_tags(settings: Settings) -> None:
@@ -121,14 +134,17 @@ def follow_tags(settings: Settings) -> None:
 _last_errors: dict[str, str] = {}
 
 
-def _attempt(what: str, act: Callable[[], object]) -> None:
+def _attempt(
+    what: str, act: Callable[_Given, _Value], *given: _Given.args, **named: _Given.kwargs
+) -> _Value | None:
     """Log an error when it is another than last time: most are tried again each second."""
     try:
-        act()
+        value = act(*given, **named)
     except SnfError as error:
         if _last_errors.get(what) != str(error):
             log.error("%s: %s", what, error)
         _last_errors[what] = str(error)
-    else:
-        if _last_errors.pop(what, ""):
-            log.info("%s: done now", what)
+        return None
+    if _last_errors.pop(what, ""):
+        log.info("%s: done now", what)
+    return value

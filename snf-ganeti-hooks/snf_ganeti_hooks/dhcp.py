@@ -136,9 +136,11 @@ def make_configuration(
 def _make_interfaces(service: Service) -> list[str]:
     lines = [f"interface={service.interface}"]
     if not service.port:
-        taps = [nic.tap for nic in service.nics]
-        lines += [f"interface={tap}" for tap in taps]
-        lines.append(f"bridge-interface={','.join([service.interface, *taps])}")
+        for nic in service.nics:  # a line each: dnsmasq cuts one at 1024 bytes
+            lines += [
+                f"interface={nic.tap}",
+                f"bridge-interface={service.interface},{nic.tap}",
+            ]
     return lines
 
 

@@ -67,14 +67,14 @@ class Dnsmasq:
         elif hosts != hosts_before and self._child is not None:
             self._child.send_signal(signal.SIGHUP)
         self._written = text, hosts
-        self._keep()
+        self.keep()
 
     def stop(self) -> None:
         self._end()
         for path in (self.configuration, self.hosts):
             path.unlink(missing_ok=True)
 
-    def _keep(self) -> None:
+    def keep(self) -> None:
         """Start dnsmasq when it does not run; one that ends at once is not tried in a loop."""
         if self._child is not None:
             if self._child.poll() is None:
@@ -102,12 +102,12 @@ class Dnsmasq:
 class DhcpServers:
     """All dnsmasq of this node; they end with the context."""
 
-    def __init__(self, settings: DhcpSettings, run: Path = RUN, leases: Path = LEASES) -> None:
-        self.settings = settings
+    def __init__(self, run: Path = RUN, leases: Path = LEASES) -> None:
         self.run = run
         self.leases = leases
         self._running: dict[str, Dnsmasq] = {}
         self._problems: dict[str, str] = {}
+        self._served: tuple[list[Service], DhcpSettings] | None = None
 
     def __enter__(self) -> "DhcpServers":
         (self.run / PROBLEMS).unlink(missing_ok=True)
@@ -118,9 +118,23 @@ class DhcpServers:
             each.stop()
         (self.run / PROBLEMS).unlink(missing_ok=True)
 
-    def update(self, nics: Iterable[Nic]) -> None:
-        """Serve these NICs, and no other; what fails for one network does not stop another."""
-        groups = group_services(find_services(nics, self.settings))
+    def update(self, nics: Iterable[Nic], settings: DhcpSettings, *, look: bool) -> None:
+        """Serve these NICs, and no other; what fails for one network does not stop another.
+
+        look: interfaces may have changed. Without that, and without anything new to serve, only
+        the processes are looked at.
+        """
+        wanted = find_services(nics, settings), settings
+        failed = self._problems or any(each.problem for each in self._running.values())
+        if look or failed or wanted != self._served:
+            self._served = None  # also when it fails half-way
+            self._serve_all(*wanted)
+            self._served = wanted
+        for each in self._running.values():
+            each.keep()
+
+    def _serve_all(self, services: list[Service], settings: DhcpSettings) -> None:
+        groups = group_services(services)
         links = link.find_links()
         remove_interfaces(links, [each for members in groups.values() for each in members])
         for name in [name for name in self._running if name not in groups]:
@@ -129,18 +143,22 @@ class DhcpServers:
         for name, members in groups.items():
             if name not in self._running:
                 self._running[name] = Dnsmasq(name, self.run, self.leases)
-            if problem := self._serve(self._running[name], members, links):
+            if problem := self._serve(self._running[name], members, settings, links):
                 problems |= {nic.tap: problem for service in members for nic in service.nics}
         self._report(problems)
 
     def _serve(
-        self, dnsmasq: Dnsmasq, services: Sequence[Service], links: Mapping[str, link.Link]
+        self,
+        dnsmasq: Dnsmasq,
+        services: Sequence[Service],
+        settings: DhcpSettings,
+        links: Mapping[str, link.Link],
     ) -> str:
         """Serve the networks of a process; gives why that is not done, or nothing."""
         try:
             for service in services:
                 set_interface(links, service)
-            dnsmasq.update(services, self.settings)
+            dnsmasq.update(services, settings)
         except SnfError as error:
             return str(error)
         return dnsmasq.problem

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from snf_ganeti import process
 from snf_ganeti.errors import NodeError
-from snf_ganeti_hooks import link, nft
-from snf_ganeti_hooks.routing import Uplinks, parse_uplinks
+from snf_ganeti_hooks import nft
+from snf_ganeti_hooks.routing import Uplinks
 from snf_ganeti_hooks.ruleset import Tracker
 from snf_ganeti_hooks.settings import Settings
 from snf_ganeti_hooks.state import RUN, write_file
+from snf_ganeti_hooks.uplinks import read_uplinks
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,12 @@ class Node:
         return self.uplinks.get(table, Uplinks())
 
 
-def read_node(settings: Settings, run: Path = RUN) -> Node:
-    """Raises NodeError."""
-    routes = link.query("route", "show", "table", "all", "default")
-    return Node(settings, read_tracker(run), parse_uplinks(routes), run)
+def read_node(
+    settings: Settings, uplinks: dict[int, Uplinks] | None = None, run: Path = RUN
+) -> Node:
+    """uplinks: where they are known already. Raises NodeError."""
+    known = read_uplinks() if uplinks is None else uplinks
+    return Node(settings, read_tracker(run), known, run)
 
 
 def read_tracker(run: Path = RUN) -> Tracker:

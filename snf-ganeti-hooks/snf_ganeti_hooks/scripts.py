@@ -1,7 +1,6 @@
-"""What Ganeti runs for each NIC: one entry point for `kvm-vif-bridge` and `network/MODE/*`."""
+"""What is done for each NIC that Ganeti sets up, whoever does it: see `request`."""
 
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,38 +8,32 @@ from snf_ganeti import log, process
 from snf_ganeti_hooks import settings, setup, state
 from snf_ganeti_hooks.environ import is_ours, parse_nic
 from snf_ganeti_hooks.node import Node, read_node
+from snf_ganeti_hooks.state import NicState
 
 _GANETI_FUNCTIONS = "/usr/lib/ganeti/net-common"
 
 
 def run_nic_script() -> int:
-    """Set up, or for 3.2's `down` take down, the NIC in the environment. Raises SnfError."""
+    """Do in this process what a NIC script is for. Raises SnfError."""
     log.configure("snf-ganeti-hooks")
     environ = dict(os.environ)
     if not is_ours(environ):
         _leave_to_ganeti(environ)
-    elif _is_down(environ, Path(sys.argv[0]).name):
-        _run_down(_read_node(), environ)
     else:
         with state.locked():
-            setup.set_up(_read_node(), environ)
+            act(read_node(settings.read()), environ)
     return 0
 
 
-def _read_node() -> Node:
-    return read_node(settings.read())
-
-
-def _is_down(environ: Mapping[str, str], program: str) -> bool:
-    return environ.get("ACTION", "down" if program == "down" else "up") == "down"
-
-
-def _run_down(node: Node, environ: Mapping[str, str]) -> None:
-    """What has gone is gone: an unknown tap is no error."""
-    with state.locked():
-        gone = state.read_state(parse_nic(environ).tap, node.run)
-        if gone is not None:
-            setup.take_down(node, gone)
+def act(node: Node, environ: Mapping[str, str]) -> NicState | None:
+    """Set up the NIC in an environment, or take it down, and give what was set up; the caller
+    holds the lock. Raises SnfError, and then nothing of the NIC is left."""
+    if environ.get("ACTION") != "down":
+        return setup.set_up(node, environ)
+    gone = state.read_state(parse_nic(environ).tap, node.run)
+    if gone is not None:  # what has gone is gone: an unknown tap is no error
+        setup.take_down(node, gone)
+    return None
 
 
 def _leave_to_ganeti(environ: Mapping[str, str]) -> None:

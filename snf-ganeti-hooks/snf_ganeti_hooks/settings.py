@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from pathlib import Path
 
 from snf_ganeti.errors import SettingsError
-from snf_ganeti.settings import ETC, read_settings
+from snf_ganeti.settings import ETC, find_files, read_settings
 from snf_ganeti_hooks.profile import ProfileSettings
 
 COMPONENT = "snf-ganeti-hooks"
@@ -73,6 +73,27 @@ def read(etc: Path = ETC) -> Settings:
     settings = read_settings(Settings, COMPONENT, etc)
     check(settings)
     return settings
+
+
+class SettingsReader:
+    """The settings of this node, read again when their files changed."""
+
+    def __init__(self, etc: Path = ETC) -> None:
+        self._etc = etc
+        self._seen: list[tuple[Path, int, int, int]] | None = None
+        self._settings = Settings()
+
+    def read(self) -> Settings:
+        """Raises SettingsError, each time until the files are mended."""
+        seen = [
+            (path, status.st_ino, status.st_mtime_ns, status.st_size)
+            for path in find_files(COMPONENT, self._etc)
+            for status in [path.stat()]
+        ]
+        if seen != self._seen:
+            self._settings = read(self._etc)
+            self._seen = seen
+        return self._settings
 
 
 def check(settings: Settings) -> None:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from snf_ganeti.errors import InputError
 from snf_ganeti.lock import lock_file
@@ -25,6 +26,8 @@ from snf_ganeti_hooks.routing import find_addresses
 RUN = Path("/run/snf-ganeti-hooks")
 _LOCK_SECONDS = 60.0
 _SIZE_LIMIT = 1 << 20
+_parsed: dict[Path, tuple[tuple[int, ...], "NicState"]] = {}
+"""What was parsed of each file as it was then; the service reads all of them every second."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,7 @@ def read_states(run: Path = RUN) -> tuple[dict[str, NicState], list[str]]:
 def remove_state(tap: str, run: Path = RUN) -> None:
     state = read_state(tap, run)
     _find_path(tap, run).unlink(missing_ok=True)
+    _parsed.pop(_find_path(tap, run), None)
     for claim in _find_claims(state.nic, run) if state else ():
         if _read_claim(claim) == tap:
             claim.unlink(missing_ok=True)
@@ -139,8 +143,17 @@ def find_lost_addresses(nic: Nic, run: Path = RUN) -> set[str]:
 
 def parse_state(path: Path) -> NicState:
     """Raises OSError, ValueError, KeyError, TypeError, InputError."""
-    with path.open("rb") as file:
-        document = json.loads(file.read(_SIZE_LIMIT))
+    status = path.stat()
+    stamp = status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size
+    known = _parsed.get(path)
+    if known is None or known[0] != stamp:
+        with path.open("rb") as file:
+            known = stamp, _parse_document(json.loads(file.read(_SIZE_LIMIT)))
+        _parsed[path] = known
+    return known[1]
+
+
+def _parse_document(document: Mapping[str, Any]) -> NicState:
     environ = {str(name): str(value) for name, value in document["environ"].items()}
     return NicState(
         nic=parse_nic(environ),

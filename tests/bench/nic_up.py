@@ -8,7 +8,7 @@ _RUNS = 9
 
 def measure() -> tuple[Runs, Runs]:
     ours, peer = [], []
-    with open_node("nic-up") as hosting:
+    with open_node("nic-up") as hosting, hosting.serve():
         add_taps(hosting, range(1, 2 * _RUNS + 1))
         for number in range(1, _RUNS + 1):
             ours.append(time_script(hosting, number))

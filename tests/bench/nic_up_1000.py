@@ -8,7 +8,7 @@ _MANY = 1000
 
 
 def measure() -> tuple[Runs, Runs]:
-    with open_node("nic-up-1000") as hosting:
+    with open_node("nic-up-1000") as hosting, hosting.serve():
         add_taps(hosting, range(1, 10 + _RUNS))
         first = [time_script(hosting, number) for number in range(1, 10 + _RUNS)]
         set_up_many(hosting, range(10 + _RUNS, _MANY))

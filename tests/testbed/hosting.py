@@ -7,6 +7,7 @@ scripts, the rules and the routes are the real ones, and a guest costs milliseco
 import contextlib
 import select
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,7 @@ from testbed.namespaces import call_in_network, make_enter_network_argv
 Value = TypeVar("Value")
 
 SCRIPT = "/etc/ganeti/kvm-vif-bridge"
+SOCKET = "/run/snf-ganeti-hooks/nic.sock"
 SECONDS = 60.0
 _ETH_P_ALL = 3
 
@@ -137,6 +139,17 @@ class Hosting:
         guest = self.add_station(nic.tap, nic.mac)
         self.set_up(nic)
         return guest
+
+    @contextlib.contextmanager
+    def serve(self) -> Iterator[subprocess.Popen[bytes]]:
+        """The service runs for the block, and answers NIC scripts."""
+        log = self.node.folder / "serve.log"
+        with self.node.spawn("/usr/sbin/snf-network", "serve", output=log) as child:
+            wait_for("the service", self.is_served, SECONDS, explain=log.read_text)
+            yield child
+
+    def is_served(self) -> bool:
+        return self.node.run("test", "-S", SOCKET, ok=(0, 1)).status == 0
 
     def set_up(self, nic: NicWords, *, ok: Sequence[int] = (0,)) -> process.Completed:
         return self.node.run(SCRIPT, env=nic.make_environ(), ok=ok)
