@@ -13,6 +13,7 @@ Expression = dict[str, Any]
 Statement = dict[str, Any]
 
 ACCEPT: Statement = {"accept": None}
+COUNTER: Statement = {"counter": {"packets": 0, "bytes": 0}}
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def normalise_rule(rule: Rule) -> Rule:
 
 
 def drop(*matches: Statement, reason: str) -> Rule:
-    return Rule((*matches, {"counter": {"packets": 0, "bytes": 0}}, {"drop": None}), reason)
+    return Rule((*matches, COUNTER, {"drop": None}), reason)
 
 
 def accept(*matches: Statement) -> Rule:

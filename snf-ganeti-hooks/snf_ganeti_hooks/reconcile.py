@@ -11,7 +11,7 @@ from functools import partial
 
 from snf_ganeti.errors import SnfError
 from snf_ganeti_hooks import bridging, forwarding, ganeti, link, nft, routing, setup, state
-from snf_ganeti_hooks.inventory import Inventory, read_inventory
+from snf_ganeti_hooks.inventory import Inventory, read_inventory, uncollected
 from snf_ganeti_hooks.nic import Kind
 from snf_ganeti_hooks.node import Node
 from snf_ganeti_hooks.profile import Choice
@@ -49,6 +49,7 @@ class Wanted:
     uplinks: routing.Uplinks
 
 
+@uncollected()
 def find_differences(node: Node) -> list[Finding]:
     """Read everything and compare; the caller holds the lock. Raises SnfError."""
     states, broken = state.read_states(node.run)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 from snf_ganeti.errors import SnfError
 from snf_ganeti_hooks import dhcp_server, reconcile, setup, state, tags
-from snf_ganeti_hooks.inventory import Drop, Inventory, read_inventory
+from snf_ganeti_hooks.inventory import Drop, Inventory, read_inventory, uncollected
 from snf_ganeti_hooks.node import Node
 from snf_ganeti_hooks.routing import find_addresses
 from snf_ganeti_hooks.state import NicState
@@ -31,6 +31,7 @@ class Row:
     note: str = ""
 
 
+@uncollected()
 def read_rows(node: Node) -> list[Row]:
     """Every NIC that has a state, by instance and index; what can't be read of the kernel is a
     note of each."""

@@ -16,7 +16,6 @@ import os
 import sys
 from _socket import AF_UNIX, SOCK_SEQPACKET
 from _socket import socket as Socket  # the module `socket` takes longer than all of this
-from collections.abc import Mapping
 
 SOCKET = "/run/snf-ganeti-hooks/nic.sock"
 LIMIT = 192 << 10
@@ -29,7 +28,7 @@ def run_nic_script() -> int:
     """Have the NIC in the environment set up, or for 3.2's `down` taken down."""
     program = os.path.basename(sys.argv[0])  # noqa: PTH119 - pathlib takes its time to import
     os.environ.setdefault("ACTION", "down" if program == "down" else "up")
-    answer = ask(make_request(os.environb))
+    answer = ask(make_request([*os.environb.items()]))
     if answer is None:
         from snf_ganeti.errors import run_main
         from snf_ganeti_hooks import scripts
@@ -39,8 +38,8 @@ def run_nic_script() -> int:
     return answer[0]
 
 
-def make_request(environ: Mapping[bytes, bytes]) -> bytes:
-    return b"".join(b"%s=%s\0" % item for item in environ.items())
+def make_request(environ: list[tuple[bytes, bytes]]) -> bytes:
+    return b"".join(b"%s=%s\0" % pair for pair in environ)
 
 
 def ask(request: bytes, path: str = SOCKET) -> bytes | None:

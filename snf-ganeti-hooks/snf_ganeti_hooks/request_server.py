@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
-from snf_ganeti.errors import SnfError
+from snf_ganeti.errors import InputError, SnfError
 from snf_ganeti_hooks import request, scripts, setup, state
 from snf_ganeti_hooks.environ import is_ours
 from snf_ganeti_hooks.node import Node, read_node
@@ -75,14 +75,14 @@ class RequestServer:
     def _answer(self, connection: socket.socket) -> None:
         """Do what one script asks. Without an answer it does so itself."""
         connection.settimeout(_READ_SECONDS)
-        if read_user(connection) != 0:
-            return
+        if (user := read_user(connection)) != 0:
+            raise InputError(f"it runs as user {user}")
         environ = request.parse_request(connection.recv(request.LIMIT + 1))
         if not is_ours(environ):
             return
         with state.locked():
             if has_left(connection):
-                return
+                raise InputError("it has left")
             made = None
             with collect_lines() as lines:
                 try:
@@ -94,9 +94,12 @@ class RequestServer:
             try:
                 connection.send(request.make_answer(status, lines))
             except OSError:
-                log.warning("a NIC script has left before its answer")
                 if made is not None:
                     setup.withdraw(node, made)
+                raise
+        if made is not None:
+            nic = made.nic
+            log.info("%s of %s is up, by its script's request", nic.tap, nic.instance)
 
     def _read_node(self) -> Node:
         return read_node(self._settings.read(), self._uplinks.read())

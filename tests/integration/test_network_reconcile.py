@@ -3,6 +3,7 @@
 The judge is a picture of the kernel's own lists, taken before the damage.
 """
 
+import contextlib
 import json
 import os
 import random
@@ -10,11 +11,10 @@ from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
-from snf_ganeti import process
 from testbed.bed import Bed
 from testbed.deadline import wait_for
 from testbed.hosting import SCRIPT, Hosting, NicWords, open_hosting
-from testbed.namespaces import make_enter_network_argv
+from testbed.kernel_picture import take_picture
 
 SOAK = os.environ.get("SNF_SOAK") == "1"
 DAMAGES = 200 if SOAK else 25
@@ -46,7 +46,6 @@ NICS = (
     NicWords("tap2", "aa:00:01:00:00:12", {**PRIVATE, "IP": "10.0.0.5"}),
 )
 ASKING = NicWords("tap8", "aa:00:00:00:00:18", {**ROUTED, "IP": "198.51.100.9"})
-TABLES = (("netdev", "snf"), ("inet", "snf"), ("bridge", "snf"))
 
 
 @pytest.fixture(scope="module")
@@ -69,46 +68,6 @@ def hosting(bed: Bed) -> Iterator[Hosting]:
         for nic in NICS:
             opened.add_guest(nic.tagged(LIMITED))
         yield opened
-
-
-def read(hosting: Hosting, *argv: str) -> list[dict[str, object]]:
-    """What a program of this machine lists of the node's network."""
-    output = process.run(make_enter_network_argv(hosting.node.pid, argv)).stdout
-    listed = json.loads(output or b"[]")
-    found: list[dict[str, object]] = listed["nftables"] if isinstance(listed, dict) else listed
-    return found
-
-
-def take_picture(hosting: Hosting) -> list[str]:
-    """Rules, routes, proxy entries, rules of tables, ports of bridges; no counters, no handles."""
-    listed: list[dict[str, object]] = []
-    for family, name in TABLES:
-        listed += read(hosting, "nft", "-j", "list", "table", family, name)
-    for words in ("route show table all", "-6 route show table all", "neigh show proxy"):
-        listed += [each for each in read(hosting, "ip", "-j", *words.split()) if is_of_guest(each)]
-    for words in ("rule show", "-6 rule show"):
-        listed += read(hosting, "ip", "-j", *words.split())
-    for link in read(hosting, "ip", "-j", "link"):
-        if str(link["ifname"]).startswith("tap"):
-            listed.append({name: link.get(name) for name in ("ifname", "master", "address")})
-    return sorted(json.dumps(strip(each), sort_keys=True) for each in listed)
-
-
-def is_of_guest(entry: Mapping[str, object]) -> bool:
-    text = json.dumps(entry)
-    return "proxy" in entry or ('"tap' in text and "fe80::" not in text and "ff00::" not in text)
-
-
-def strip(value: object) -> object:
-    if isinstance(value, dict):
-        if "counter" in value:
-            return "counter"
-        return {
-            key: strip(item)
-            for key, item in value.items()
-            if key not in ("handle", "flags", "index")
-        }
-    return [strip(each) for each in value] if isinstance(value, list) else value
 
 
 def shell(hosting: Hosting, command: str) -> None:
@@ -280,7 +239,8 @@ def list_traces(hosting: Hosting, nic: NicWords) -> list[str]:
 
 
 def read_files(hosting: Hosting) -> list[str]:
-    return hosting.node.run("find", STATE, "-type", "f").text.splitlines()
+    found = hosting.node.run("find", STATE, "-type", "f").text.splitlines()
+    return [each for each in found if "/dnsmasq/" not in each]
 
 
 @pytest.mark.parametrize("base", [ROUTED, PRIVATE], ids=["routed", "private"])
@@ -384,15 +344,18 @@ BAD = {
 }
 
 
+@pytest.mark.parametrize("served", [False, True], ids=["by the script", "by the service"])
 @pytest.mark.parametrize("name", BAD)
-def test_a_start_that_fails_leaves_nothing(hosting: Hosting, name: str) -> None:
+def test_a_start_that_fails_leaves_nothing(hosting: Hosting, name: str, served: bool) -> None:
     words, reason = BAD[name]
     before, files = take_picture(hosting), sorted(read_files(hosting))
     hosting.ip("link add tap9 type veth peer name far9")
     nic = NicWords("tap9", "aa:00:01:00:00:99", {"IP": "198.51.100.99", **words})
-    failed = hosting.set_up(nic, ok=(2, 4))
+    with hosting.serve() if served else contextlib.nullcontext():
+        failed = hosting.set_up(nic, ok=(2, 4))
     hosting.ip("link del tap9")
     (line,) = failed.stderr.strip().splitlines()
+    assert line.startswith("error: ")
     assert reason in line
     assert take_picture(hosting) == before
     assert sorted(read_files(hosting)) == files

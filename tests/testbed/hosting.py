@@ -144,6 +144,8 @@ class Hosting:
     def serve(self) -> Iterator[subprocess.Popen[bytes]]:
         """The service runs for the block, and answers NIC scripts."""
         log = self.node.folder / "serve.log"
+        log.unlink(missing_ok=True)
+        self.node.run("rm", "-f", SOCKET)  # of one that was killed
         with self.node.spawn("/usr/sbin/snf-network", "serve", output=log) as child:
             wait_for("the service", self.is_served, SECONDS, explain=log.read_text)
             yield child
