@@ -57,7 +57,7 @@ def serve(reader: SettingsReader) -> None:
                 compared, changed = time.monotonic(), True
             _attempt("tags", master.follow)
             _attempt("profiles", follow_tags, settings)
-            _attempt("dnsmasq", dhcp.update, find_live(), settings.dhcp, look=changed)
+            _attempt("dnsmasq", dhcp.update, find_live(), settings, look=changed)
             notify.send("READY=1", "WATCHDOG=1")
             changed = wait_for_message(messages, TICK)
 

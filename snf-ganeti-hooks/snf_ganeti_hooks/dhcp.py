@@ -22,7 +22,7 @@ from pathlib import Path
 
 from snf_ganeti_hooks.nic import Kind, Nic, make_eui64
 from snf_ganeti_hooks.ruleset import SERVICE, SERVICE_PORT
-from snf_ganeti_hooks.settings import DhcpSettings, parse_route, split_addresses
+from snf_ganeti_hooks.settings import DhcpSettings, Settings, parse_route, split_addresses
 
 SERVER_ADDRESS = "169.254.1.1"
 """Where a routed guest finds the server again; the same on all nodes."""
@@ -33,13 +33,15 @@ _RA_INTERVAL, _ROUTER_LIFETIME = 300, 1800
 
 @dataclass(frozen=True)
 class Service:
-    """A network that is served here. nics: by tap. ipv6: how, or empty."""
+    """A network that is served here. nics: by tap. ipv6: how, or empty. told: what its guests
+    are told."""
 
     name: str
     key: str
     nics: tuple[Nic, ...]
     ipv4: bool
     ipv6: str
+    told: DhcpSettings
 
     @property
     def interface(self) -> str:
@@ -68,7 +70,7 @@ class Service:
         return f"{make_eui64(subnet6, self.mac)}/{subnet6.prefixlen}" if subnet6 else ""
 
 
-def find_services(nics: Iterable[Nic], settings: DhcpSettings) -> list[Service]:
+def find_services(nics: Iterable[Nic], settings: Settings) -> list[Service]:
     """The networks that are served, each with its NICs, in a stable order."""
     grouped: dict[tuple[str, str, str], list[Nic]] = {}
     for nic in nics:
@@ -80,15 +82,16 @@ def find_services(nics: Iterable[Nic], settings: DhcpSettings) -> list[Service]:
         ordered = tuple(sorted(members, key=lambda each: each.tap))
         tags, network = ordered[0].network_tags, ordered[0].network
         assert network
-        ipv4 = bool(tags & set(settings.tags)) and network.subnet is not None
+        told = settings.find_dhcp(network)
+        ipv4 = bool(tags & set(told.tags)) and network.subnet is not None
         ipv6 = ""
-        if network.subnet6 and tags & set(settings.stateful_tags):
+        if network.subnet6 and tags & set(told.stateful_tags):
             ipv6 = "stateful"
-        elif network.subnet6 and tags & set(settings.stateless_tags):
+        elif network.subnet6 and tags & set(told.stateless_tags):
             ipv6 = "stateless"
         if ipv4 or ipv6:
             digest = hashlib.blake2s("\0".join(key).encode(), digest_size=4).hexdigest()
-            services.append(Service(network.name, digest, ordered, ipv4, ipv6))
+            services.append(Service(network.name, digest, ordered, ipv4, ipv6, told))
     return services
 
 
@@ -100,9 +103,7 @@ def group_services(services: Iterable[Service]) -> dict[str, list[Service]]:
     return groups
 
 
-def make_configuration(
-    services: Sequence[Service], settings: DhcpSettings, hosts: Path, leases: Path
-) -> str:
+def make_configuration(services: Sequence[Service], hosts: Path, leases: Path) -> str:
     """dnsmasq.conf of one process. hosts: the file of `make_hosts`."""
     lines = [
         "port=0",
@@ -127,9 +128,9 @@ def make_configuration(
     for service in services:
         lines += _make_interfaces(service)
         if service.ipv4:
-            lines += _make_ipv4(service, settings)
+            lines += _make_ipv4(service)
         if service.ipv6:
-            lines += _make_ipv6(service, settings)
+            lines += _make_ipv6(service)
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -144,35 +145,35 @@ def _make_interfaces(service: Service) -> list[str]:
     return lines
 
 
-def _make_ipv4(service: Service, settings: DhcpSettings) -> list[str]:
-    network = service.first.network
+def _make_ipv4(service: Service) -> list[str]:
+    network, told = service.first.network, service.told
     assert network and network.subnet
     tag = f"tag:{service.key}"
     start, mask = network.subnet.network_address, network.subnet.netmask
     lines = [
         f"shared-network={service.interface},{start}",
-        f"dhcp-range=set:{service.key},{start},static,{mask},{settings.lease}",
+        f"dhcp-range=set:{service.key},{start},static,{mask},{told.lease}",
         f"dhcp-option={tag},option:netmask,{mask}",
         _make_option(tag, "option:router", [network.gateway] if network.gateway else []),
     ]
-    nameservers, ntp = split_addresses(settings.nameservers)[0], split_addresses(settings.ntp)[0]
+    nameservers, ntp = split_addresses(told.nameservers)[0], split_addresses(told.ntp)[0]
     lines.append(_make_option(tag, "option:dns-server", nameservers))
     if ntp:
         lines.append(_make_option(tag, "option:ntp-server", ntp))
-    if settings.search:
-        lines.append(_make_option(tag, "option:domain-search", settings.search))
-    if settings.mtu:
-        lines.append(f"dhcp-option={tag},option:mtu,{settings.mtu}")
-    if settings.routes:
+    if told.search:
+        lines.append(_make_option(tag, "option:domain-search", told.search))
+    if told.mtu:
+        lines.append(f"dhcp-option={tag},option:mtu,{told.mtu}")
+    if told.routes:
         # A client that takes these ignores the router (RFC 3442), so the default is among them.
-        routes = [f"{subnet},{via}" for subnet, via in map(parse_route, settings.routes)]
+        routes = [f"{subnet},{via}" for subnet, via in map(parse_route, told.routes)]
         default = [f"0.0.0.0/0,{network.gateway}"] if network.gateway else []
         lines.append(_make_option(tag, "option:classless-static-route", [*routes, *default]))
     return lines
 
 
-def _make_ipv6(service: Service, settings: DhcpSettings) -> list[str]:
-    network = service.first.network
+def _make_ipv6(service: Service) -> list[str]:
+    network, told = service.first.network, service.told
     assert network and network.subnet6
     tag = f"tag:{service.key}6"
     mode = "static" if service.ipv6 == "stateful" else "ra-stateless"
@@ -180,18 +181,18 @@ def _make_ipv6(service: Service, settings: DhcpSettings) -> list[str]:
     flags = [mode] if service.port else [mode, "off-link"]
     routes_here = not service.port
     lifetime = _ROUTER_LIFETIME if routes_here else 0
-    mtu = f"mtu:{settings.mtu}," if settings.mtu else ""
+    mtu = f"mtu:{told.mtu}," if told.mtu else ""
     lines = [
         f"dhcp-range=set:{service.key}6,{network.subnet6.network_address},{','.join(flags)},"
-        f"{network.subnet6.prefixlen},{settings.lease}",
+        f"{network.subnet6.prefixlen},{told.lease}",
         f"ra-param={service.interface},{mtu}{_RA_INTERVAL},{lifetime}",
     ]
-    nameservers, ntp = split_addresses(settings.nameservers)[1], split_addresses(settings.ntp)[1]
+    nameservers, ntp = split_addresses(told.nameservers)[1], split_addresses(told.ntp)[1]
     lines.append(_make_option(tag, "option6:dns-server", [f"[{each}]" for each in nameservers]))
     if ntp:
         lines.append(_make_option(tag, "option6:ntp-server", [f"[{each}]" for each in ntp]))
-    if settings.search:
-        lines.append(_make_option(tag, "option6:domain-search", settings.search))
+    if told.search:
+        lines.append(_make_option(tag, "option6:domain-search", told.search))
     return lines
 
 

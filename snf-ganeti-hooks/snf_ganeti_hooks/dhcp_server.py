@@ -22,7 +22,7 @@ from snf_ganeti_hooks.dhcp import (
 )
 from snf_ganeti_hooks.nic import Nic
 from snf_ganeti_hooks.ruleset import SERVICE
-from snf_ganeti_hooks.settings import DhcpSettings
+from snf_ganeti_hooks.settings import Settings
 from snf_ganeti_hooks.state import RUN, write_file
 
 log = logging.getLogger(__name__)
@@ -48,13 +48,13 @@ class Dnsmasq:
         self._started = -_RESTART_SECONDS
         self.problem = ""
 
-    def update(self, services: Sequence[Service], settings: DhcpSettings) -> None:
+    def update(self, services: Sequence[Service]) -> None:
         """Serve these networks; what is served already is left alone.
 
         Only new names and addresses are read without a restart; a restarted dnsmasq has its
         leases again. Raises SnfError.
         """
-        text = make_configuration(services, settings, self.hosts, self.leases)
+        text = make_configuration(services, self.hosts, self.leases)
         hosts = make_hosts(services)
         before, hosts_before = self._written
         if not (self.configuration.exists() and self.hosts.exists()):
@@ -107,7 +107,7 @@ class DhcpServers:
         self.leases = leases
         self._running: dict[str, Dnsmasq] = {}
         self._problems: dict[str, str] = {}
-        self._served: tuple[list[Service], DhcpSettings] | None = None
+        self._served: list[Service] | None = None
 
     def __enter__(self) -> "DhcpServers":
         (self.run / PROBLEMS).unlink(missing_ok=True)
@@ -118,22 +118,22 @@ class DhcpServers:
             each.stop()
         (self.run / PROBLEMS).unlink(missing_ok=True)
 
-    def update(self, nics: Iterable[Nic], settings: DhcpSettings, *, look: bool) -> None:
+    def update(self, nics: Iterable[Nic], settings: Settings, *, look: bool) -> None:
         """Serve these NICs, and no other; what fails for one network does not stop another.
 
         look: interfaces may have changed. Without that, and without anything new to serve, only
         the processes are looked at.
         """
-        wanted = find_services(nics, settings), settings
+        wanted = find_services(nics, settings)
         failed = self._problems or any(each.problem for each in self._running.values())
         if look or failed or wanted != self._served:
             self._served = None  # also when it fails half-way
-            self._serve_all(*wanted)
+            self._serve_all(wanted)
             self._served = wanted
         for each in self._running.values():
             each.keep()
 
-    def _serve_all(self, services: list[Service], settings: DhcpSettings) -> None:
+    def _serve_all(self, services: list[Service]) -> None:
         groups = group_services(services)
         links = link.find_links()
         remove_interfaces(links, [each for members in groups.values() for each in members])
@@ -143,7 +143,7 @@ class DhcpServers:
         for name, members in groups.items():
             if name not in self._running:
                 self._running[name] = Dnsmasq(name, self.run, self.leases)
-            if problem := self._serve(self._running[name], members, settings, links):
+            if problem := self._serve(self._running[name], members, links):
                 problems |= {nic.tap: problem for service in members for nic in service.nics}
         self._report(problems)
 
@@ -151,14 +151,13 @@ class DhcpServers:
         self,
         dnsmasq: Dnsmasq,
         services: Sequence[Service],
-        settings: DhcpSettings,
         links: Mapping[str, link.Link],
     ) -> str:
         """Serve the networks of a process; gives why that is not done, or nothing."""
         try:
             for service in services:
                 set_interface(links, service)
-            dnsmasq.update(services, settings)
+            dnsmasq.update(services)
         except SnfError as error:
             return str(error)
         return dnsmasq.problem

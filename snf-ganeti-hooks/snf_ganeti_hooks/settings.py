@@ -2,12 +2,13 @@
 
 import ipaddress
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from pathlib import Path
 
 from snf_ganeti.errors import SettingsError
 from snf_ganeti.settings import ETC, find_files, read_settings
+from snf_ganeti_hooks.nic import Network
 from snf_ganeti_hooks.profile import ProfileSettings
 
 COMPONENT = "snf-ganeti-hooks"
@@ -33,6 +34,22 @@ class DhcpSettings:
     routes: tuple[str, ...] = ()
     mtu: int = 0
     lease: int = 3600
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """What the guests of one network are told instead: `[[network]]`; None: as `[dhcp]` says.
+
+    name: the network's in Ganeti, or its UUID.
+    """
+
+    name: str = ""
+    nameservers: tuple[str, ...] | None = None
+    search: tuple[str, ...] | None = None
+    ntp: tuple[str, ...] | None = None
+    routes: tuple[str, ...] | None = None
+    mtu: int | None = None
+    lease: int | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +83,22 @@ class Settings:
     dhcp: DhcpSettings = field(default_factory=DhcpSettings)
     dns: DnsSettings = field(default_factory=DnsSettings)
     profile: tuple[ProfileSettings, ...] = ()
+    network: tuple[NetworkSettings, ...] = ()
+
+    def find_dhcp(self, network: Network | None) -> DhcpSettings:
+        """What the guests of a network are told."""
+        idents = (network.uuid, network.name) if network else ()
+        for ident in filter(None, idents):
+            for each in self.network:
+                if each.name == ident:
+                    return replace_dhcp(self.dhcp, each)
+        return self.dhcp
+
+
+def replace_dhcp(dhcp: DhcpSettings, own: NetworkSettings) -> DhcpSettings:
+    """The site's settings with a network's own in their place."""
+    given = {key: value for key, value in vars(own).items() if key != "name" and value is not None}
+    return replace(dhcp, **given)
 
 
 def read(etc: Path = ETC) -> Settings:
@@ -104,16 +137,13 @@ def check(settings: Settings) -> None:
     _require(bool(_MAC.fullmatch(settings.tap_mac)), "tap_mac", settings.tap_mac, "a MAC")
     folder = settings.nfdhcpd_dir
     _require(not folder or Path(folder).is_absolute(), "nfdhcpd_dir", folder, "an absolute path")
-    dhcp, dns = settings.dhcp, settings.dns
-    for name, values in (("nameservers", dhcp.nameservers), ("ntp", dhcp.ntp)):
-        for value in values:
-            _require(_is_address(value), f"dhcp.{name}", value, "an address")
-    for value in dhcp.search:
-        _require(bool(_DOMAIN.fullmatch(value)), "dhcp.search", value, "a domain")
-    for value in dhcp.routes:
-        _require(_is_route(value), "dhcp.routes", value, "SUBNET via ADDRESS")
-    _require(dhcp.mtu == 0 or 576 <= dhcp.mtu <= 65535, "dhcp.mtu", dhcp.mtu, "0 or an MTU")
-    _require(120 <= dhcp.lease <= 1 << 31, "dhcp.lease", dhcp.lease, "at least 120 s")
+    _check_dhcp(settings.dhcp, "dhcp.")
+    names = [each.name for each in settings.network]
+    for each in settings.network:
+        _require(names.count(each.name) == 1, "network.name", each.name, "each network's own")
+        _require(bool(each.name), "network.name", each.name, "a network's name or UUID")
+        _check_dhcp(replace_dhcp(settings.dhcp, each), f"network {each.name}: ")
+    dns = settings.dns
     _require(not dns.server or _is_address(dns.server), "dns.server", dns.server, "an address")
     _require(0 < dns.port < 65536, "dns.port", dns.port, "a port")
     _require(dns.ttl >= 0, "dns.ttl", dns.ttl, "seconds")
@@ -121,6 +151,18 @@ def check(settings: Settings) -> None:
     for name, zones in (("zone", (dns.zone,)), ("reverse_zones", dns.reverse_zones)):
         for zone in filter(None, zones):
             _require(bool(_DOMAIN.fullmatch(zone)), f"dns.{name}", zone, "a zone")
+
+
+def _check_dhcp(dhcp: DhcpSettings, where: str) -> None:
+    for name, values in (("nameservers", dhcp.nameservers), ("ntp", dhcp.ntp)):
+        for value in values:
+            _require(_is_address(value), where + name, value, "an address")
+    for value in dhcp.search:
+        _require(bool(_DOMAIN.fullmatch(value)), f"{where}search", value, "a domain")
+    for value in dhcp.routes:
+        _require(_is_route(value), f"{where}routes", value, "SUBNET via ADDRESS")
+    _require(dhcp.mtu == 0 or 576 <= dhcp.mtu <= 65535, f"{where}mtu", dhcp.mtu, "0 or an MTU")
+    _require(120 <= dhcp.lease <= 1 << 31, f"{where}lease", dhcp.lease, "at least 120 s")
 
 
 def parse_route(text: str) -> tuple[IPv4Network, IPv4Address]:

@@ -53,7 +53,7 @@ def set_up(node: Node, environ: Mapping[str, str], *, tags_known: bool = True) -
         state.write_state(made, node.run)
         if node.settings.nfdhcpd_dir:
             folder = Path(node.settings.nfdhcpd_dir)
-            nfdhcpd.write_binding(folder, nic, node.settings.dhcp.mtu)
+            nfdhcpd.write_binding(folder, nic, node.settings.find_dhcp(nic.network).mtu)
     except BaseException:
         with contextlib.suppress(SnfError):
             withdraw(node, made)

@@ -20,6 +20,18 @@ search = ["example.org", "example.net"]
 ntp = ["192.0.2.123"]
 routes = ["203.0.113.0/24 via 198.51.100.9"]
 mtu = 1400
+
+[[network]]
+name = "stateful"
+nameservers = ["2001:db8:ff::54"]
+
+[[network]]
+name = "uuid-of-two"
+nameservers = ["10.0.0.53", "10.0.0.54"]
+search = ["two.example.org"]
+ntp = []
+routes = ["203.0.113.0/24 via 10.0.0.9", "0.0.0.0/1 via 10.0.0.8"]
+mtu = 1300
 """
 PUBLIC = {
     "NETWORK_NAME": "public",
@@ -106,6 +118,31 @@ def ask_dhcp(guest: Station, folder: Path) -> dict[str, str]:
     return {name: value for name, _, value in lines}
 
 
+def ask_dhclient(guest: Station, folder: Path) -> dict[str, str]:
+    """What ISC's client is given, as the environment of its script."""
+    script, said, configuration = folder / "script", folder / "said", folder / "conf"
+    script.write_text(f"#!/bin/sh\ncase $reason in BOUND) env >{said};; esac\n")
+    script.chmod(0o755)
+    configuration.write_text(
+        "option classless-routes code 121 = array of unsigned integer 8;\n"
+        "request subnet-mask, routers, domain-name-servers, domain-search, ntp-servers,"
+        " interface-mtu, classless-routes;\n"
+    )
+    guest.run(
+        *("dhclient", "-4", "-1", "-sf", str(script), "-cf", str(configuration)),
+        *("-lf", str(folder / "leases"), "-pf", str(folder / "pid"), "eth0"),
+        timeout=SECONDS,
+    )
+    end_dhclient(folder / "pid")
+    return dict(line.partition("=")[::2] for line in said.read_text().splitlines())
+
+
+def end_dhclient(pid: Path) -> None:
+    """The half of dhclient that stays writes its id when it comes to it."""
+    wait_for("dhclient's id", lambda: pid.exists() and pid.read_text().strip(), SECONDS)
+    os.kill(int(pid.read_text()), 15)
+
+
 def find_addresses(guest: Station, scope: str = "global") -> set[str]:
     """IPv6 addresses of a scope that are in use."""
     shown = json.loads(guest.run("ip", "-json", "-6", "address", "show", "dev", "eth0").text)
@@ -134,6 +171,26 @@ def test_networks_with_the_same_subnet_do_not_mix(
     for name, router in (("one", "10.0.0.1"), ("two", "10.0.0.254")):
         said = ask_dhcp(guests[name], tmp_path)
         assert (said["ip"], said["router"]) == ("10.0.0.5", router), name
+
+
+def test_each_network_tells_its_own(guests: dict[str, Station], tmp_path: Path) -> None:
+    """One has the site's settings, and two its own."""
+    wanted = {
+        "one": ("192.0.2.53", "example.org. example.net.", "192.0.2.123", "1400"),
+        "two": ("10.0.0.53 10.0.0.54", "two.example.org.", "", "1300"),
+    }
+    routes = {
+        "one": "24 203 0 113 198 51 100 9 0 10 0 0 1",
+        "two": "24 203 0 113 10 0 0 9 1 0 10 0 0 8 0 10 0 0 254",
+    }
+    for name in wanted:
+        folder = tmp_path / name
+        folder.mkdir()
+        said = ask_dhclient(guests[name], folder)
+        assert said["new_ip_address"] == "10.0.0.5"
+        keys = ("domain_name_servers", "domain_search", "ntp_servers", "interface_mtu")
+        assert tuple(said.get(f"new_{key}", "") for key in keys) == wanted[name]
+        assert said["new_classless_routes"] == routes[name]
 
 
 @pytest.mark.parametrize(
@@ -174,12 +231,10 @@ def test_stateful_guest_gets_its_address_by_dhcpv6(
         *("-lf", str(tmp_path / "leases"), "-pf", str(tmp_path / "pid"), "eth0"),
         timeout=SECONDS,
     )
-    pid = tmp_path / "pid"  # the half of dhclient that stays writes it, when it comes to it
-    wait_for("dhclient's id", lambda: pid.exists() and pid.read_text().strip(), SECONDS)
-    os.kill(int(pid.read_text()), 15)
+    end_dhclient(tmp_path / "pid")
     lines = dict(line.partition("=")[::2] for line in said.read_text().splitlines())
     assert lines["new_ip6_address"] == "2001:db8:2:0:a800:ff:fe00:11"
-    assert lines["new_dhcp6_name_servers"] == "2001:db8:ff::53"
+    assert lines["new_dhcp6_name_servers"] == "2001:db8:ff::54"
     assert find_addresses(guest) == set()  # its prefix is not for SLAAC
 
 

@@ -123,7 +123,6 @@ def test_service_sets_up_what_the_script_does(hosting: Hosting, expected: list[s
             assert hosting.set_up(nic).stderr == ""
         assert read_log(hosting).count(" is up, by its script's request") == len(NICS)
         assert take_picture(hosting) == expected
-    assert not hosting.is_served()
 
 
 @pytest.mark.usefixtures("taps")

@@ -1,5 +1,6 @@
 """Values of the right type that can't work; see tests/contract/test_settings.py, too."""
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -7,9 +8,11 @@ import pytest
 
 from snf_ganeti.errors import SettingsError
 from snf_ganeti_hooks import settings
+from snf_ganeti_hooks.nic import Network
 from snf_ganeti_hooks.profile import Allow, ProfileSettings
-from snf_ganeti_hooks.settings import Settings
+from snf_ganeti_hooks.settings import NetworkSettings, Settings
 
+MANUAL = Path(__file__).parents[3] / "snf-ganeti-hooks/man/snf-ganeti-hooks.toml.5"
 PROFILE = """
 [[profile]]
 name = "web"
@@ -22,6 +25,20 @@ def read(etc: Path, text: str) -> Settings:
     folder.mkdir()
     (folder / "snf-ganeti-hooks.toml").write_text(text)
     return settings.read(etc)
+
+
+def test_the_manual_has_every_key_of_a_network() -> None:
+    section = MANUAL.read_text().partition(".SH NETWORKS")[2].partition(".SH ")[0]
+    named = set(re.findall(r"^\.BR? (\w+)", section, re.MULTILINE)) | {"name"}
+    assert named == {each.name for each in dataclasses.fields(NetworkSettings)}
+
+
+def test_a_network_has_its_own_and_else_the_sites(tmp_path: Path) -> None:
+    text = '[dhcp]\nmtu = 1400\nntp = ["192.0.2.1"]\n[[network]]\nname = "a"\nntp = []\n'
+    found = read(tmp_path, text)
+    assert found.find_dhcp(Network("a")) == dataclasses.replace(found.dhcp, ntp=())
+    assert found.find_dhcp(Network("b", uuid="a")).ntp == ()
+    assert found.find_dhcp(Network("b")) == found.find_dhcp(None) == found.dhcp
 
 
 def test_profiles_are_read_whole(tmp_path: Path) -> None:
@@ -47,6 +64,11 @@ def test_profiles_are_read_whole(tmp_path: Path) -> None:
         ('[dhcp]\nroutes = ["192.0.2.1/24 via 10.0.0.1"]', "dhcp.routes must be SUBNET via"),
         ("[dhcp]\nmtu = 100", "dhcp.mtu must be 0 or an MTU, not 100"),
         ("[dhcp]\nlease = 0", "dhcp.lease must be at least 120 s, not 0"),
+        ('[[network]]\nname = "a"\nmtu = 1', "network a: mtu must be 0 or an MTU, not 1"),
+        ('[[network]]\nname = "a"\nntp = ["b"]', "network a: ntp must be an address, not 'b'"),
+        ("[[network]]\nmtu = 1400", "network.name must be a network's name or UUID, not ''"),
+        (2 * '[[network]]\nname = "a"\n', "network.name must be each network's own, not 'a'"),
+        ('[[network]]\nname = "a"\ntags = ["b"]', "unknown key network.tags"),
         ('[dns]\nserver = "192.0.2.1"', "dns.zone must be the zone of names"),
         ('[dns]\nreverse_zones = ["..", "a"]', "dns.reverse_zones must be a zone"),
         ("[dns]\nport = 0", "dns.port must be a port"),
