@@ -55,6 +55,7 @@ def hosting(bed: Bed, log: Path) -> Iterator[Hosting]:
     with open_hosting(bed.folder / "trouble", bed.layers) as opened:
         opened.node.write("/etc/snf-ganeti-hooks/conf.d/site.toml", SETTINGS)
         with opened.node.spawn("/usr/sbin/snf-network", "serve", output=log):
+            wait_for("the service", opened.is_served, SECONDS)
             opened.add_guest(NIC)
             yield opened
 
