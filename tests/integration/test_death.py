@@ -136,7 +136,7 @@ def test_a_file_system_that_fills_up_under_the_helper_is_one_line(node: Node, sm
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "compressed"])
 def test_a_spool_without_room_is_one_line(node: Node, small: str, packed: bool) -> None:
     """Where an image is kept that is read out of order; one that the jail may read need not be."""
-    mount_small(node, 512)
+    mount_small(node, 64)
     image = node.work / "images/spooled"
     convert = ["qemu-img", "convert", "-O", "qcow2", str(node.work / f"images/{IMAGE}.raw")]
     process.run([*convert, str(image)])
