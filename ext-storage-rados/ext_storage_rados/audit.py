@@ -8,7 +8,7 @@ from pathlib import Path
 import rados
 import rbd
 
-from ext_storage_rados.cluster import explained, open_pool
+from ext_storage_rados.ceph.cluster import explained, open_pool
 from ext_storage_rados.names import ImageName
 from snf_ganeti.errors import InputError, NodeError
 

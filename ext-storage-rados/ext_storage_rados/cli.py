@@ -13,19 +13,10 @@ from typing import IO, Any
 
 import rados
 
-from ext_storage_rados import (
-    audit,
-    conversion,
-    deadline,
-    golden,
-    guest_agent,
-    keys,
-    retirement,
-    settings,
-    uri,
-)
-from ext_storage_rados.cluster import connect
+from ext_storage_rados import audit, deadline, keys, settings, uri
+from ext_storage_rados.ceph.cluster import connect
 from ext_storage_rados.export import folder
+from ext_storage_rados.images import conversion, golden, guest_agent, retirement
 from ext_storage_rados.names import ImageName, parse_image
 from ext_storage_rados.parameters import Parameters, parse_parameters
 from ext_storage_rados.settings import Settings

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ext_storage_rados import krbd
-from ext_storage_rados.access import Access, Mode
+from ext_storage_rados.ceph.access import Access, Mode
 from ext_storage_rados.export import attachment
 from ext_storage_rados.names import ImageName
 from ext_storage_rados.settings import Settings

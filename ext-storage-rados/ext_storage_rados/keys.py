@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import rados
 
-from ext_storage_rados.cluster import ask_monitors
+from ext_storage_rados.ceph.cluster import ask_monitors
 from ext_storage_rados.settings import Settings
 
 Capabilities = Mapping[str, str]

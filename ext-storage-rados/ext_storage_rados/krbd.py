@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from ext_storage_rados.access import Access
+from ext_storage_rados.ceph.access import Access
 from ext_storage_rados.names import ImageName
 from snf_ganeti import process
 from snf_ganeti.errors import NodeError

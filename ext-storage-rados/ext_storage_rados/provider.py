@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ext_storage_rados import settings as settings_module
-from ext_storage_rados.access import Access, Mode
+from ext_storage_rados.ceph.access import Access, Mode
 from ext_storage_rados.deadline import limited
 from ext_storage_rados.device import choose
 from ext_storage_rados.environ import Request, parse_request
@@ -179,7 +179,7 @@ def _require(job: Job) -> None:
 
 
 def _is_gone(error: SnfError) -> bool:
-    from ext_storage_rados.cluster import GoneError
+    from ext_storage_rados.ceph.cluster import GoneError
 
     return isinstance(error, GoneError)
 
@@ -212,7 +212,7 @@ def _ask(
     say: Callable[[DeadlineError], int] = _say_error,
 ) -> int:
     """Do something with the cluster, in the time that a script has."""
-    from ext_storage_rados import cluster, predecessor
+    from ext_storage_rados.ceph import cluster, predecessor
 
     with (
         limited(f"work on {job.image}", _SCRIPT_SECONDS, say),

@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
-from ext_storage_rados.access import Access
+from ext_storage_rados.ceph.access import Access
 from snf_ganeti.errors import SettingsError
 from snf_ganeti.settings import ETC, read_settings
 

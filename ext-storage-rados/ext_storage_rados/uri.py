@@ -6,7 +6,7 @@
 
 from pathlib import Path
 
-from ext_storage_rados.access import Access
+from ext_storage_rados.ceph.access import Access
 from ext_storage_rados.names import ImageName, parse_image
 from snf_ganeti.errors import InputError, NodeError
 

@@ -3,7 +3,7 @@
 import rados
 import rbd
 
-from ext_storage_rados.cluster import explained, open_image, open_pool
+from ext_storage_rados.ceph.cluster import explained, open_image, open_pool
 from ext_storage_rados.parameters import Parameters
 
 

@@ -9,8 +9,10 @@ from dataclasses import replace
 import rados
 import rbd
 
-from ext_storage_rados import ancestry, fencing, mark
-from ext_storage_rados.cluster import GoneError, explained, open_image, open_pool
+from ext_storage_rados import mark
+from ext_storage_rados.ceph import fencing
+from ext_storage_rados.ceph.cluster import GoneError, explained, open_image, open_pool
+from ext_storage_rados.images import ancestry
 from ext_storage_rados.names import ImageName, SnapshotName
 from ext_storage_rados.parameters import Parameters
 from snf_ganeti.errors import InputError, NodeError

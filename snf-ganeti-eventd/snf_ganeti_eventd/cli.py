@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from snf_ganeti import log
 from snf_ganeti.errors import InputError
-from snf_ganeti_eventd import checks, daemon, replay, status, tail
-from snf_ganeti_eventd.instance import Query, make_luxi_query
+from snf_ganeti_eventd import daemon
+from snf_ganeti_eventd.commands import checks, replay, status, tail
+from snf_ganeti_eventd.messages.instance import Query, make_luxi_query
 from snf_ganeti_eventd.settings import Settings, read
 
 Verb = Callable[[argparse.Namespace, Settings], int]

@@ -12,14 +12,14 @@ from snf_ganeti.errors import NodeError, SnfError
 from snf_ganeti.event_loop import feed_watchdog, make_runner
 from snf_ganeti.lock import lock_file
 from snf_ganeti_eventd import ssconf
-from snf_ganeti_eventd.cursor_file import CursorFile
-from snf_ganeti_eventd.follower import Follower
-from snf_ganeti_eventd.instance import Inspector, make_luxi_query
-from snf_ganeti_eventd.job_queue import JobQueue
+from snf_ganeti_eventd.jobs.job_queue import JobQueue
+from snf_ganeti_eventd.jobs.watch import Watcher
+from snf_ganeti_eventd.messages.instance import Inspector, make_luxi_query
 from snf_ganeti_eventd.metrics import Metrics
+from snf_ganeti_eventd.publication.cursor_file import CursorFile
+from snf_ganeti_eventd.publication.follower import Follower
 from snf_ganeti_eventd.settings import Settings
 from snf_ganeti_eventd.transport import Transport, make_transport
-from snf_ganeti_eventd.watch import Watcher
 
 log = logging.getLogger(__name__)
 

@@ -18,9 +18,9 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 from snf_ganeti.errors import SnfError
-from snf_ganeti_eventd.message import SCHEMA, Message, make_key
-from snf_ganeti_eventd.opcode import Kind
-from snf_ganeti_eventd.redaction import TEXT_LIMIT
+from snf_ganeti_eventd.messages.message import SCHEMA, Message, make_key
+from snf_ganeti_eventd.messages.opcode import Kind
+from snf_ganeti_eventd.messages.redaction import TEXT_LIMIT
 from snf_ganeti_eventd.settings import read
 from snf_ganeti_eventd.transport import Outcome, Transport, make_transport
 from snf_ganeti_eventd.transport.journal import JournalTransport

@@ -7,7 +7,7 @@ from typing import Literal
 
 from snf_ganeti.errors import SettingsError
 from snf_ganeti.settings import ETC, read_settings
-from snf_ganeti_eventd.opcode import Kind
+from snf_ganeti_eventd.messages.opcode import Kind
 
 COMPONENT = "snf-ganeti-eventd"
 _PASSWORD_LIMIT = 4096

@@ -6,7 +6,8 @@ import logging
 
 from snf_ganeti import log as logs
 from snf_ganeti.errors import InputError, Terminated
-from snf_ganeti_hooks import daemon, link, reconcile, report, settings, setup, state
+from snf_ganeti_hooks import daemon, reconcile, report, settings, setup, state
+from snf_ganeti_hooks.kernel import link
 from snf_ganeti_hooks.nic import Kind
 from snf_ganeti_hooks.node import Node, read_node
 from snf_ganeti_hooks.reconcile import Finding

@@ -15,9 +15,10 @@ from typing import ParamSpec, TypeVar
 
 from snf_ganeti import notify
 from snf_ganeti.errors import SnfError
-from snf_ganeti_hooks import reconcile, setup, state, tags
-from snf_ganeti_hooks.ddns_queue import Queue
-from snf_ganeti_hooks.dhcp_server import DhcpServers
+from snf_ganeti_hooks import reconcile, setup, state
+from snf_ganeti_hooks.addresses.dhcp_server import DhcpServers
+from snf_ganeti_hooks.cluster import tags
+from snf_ganeti_hooks.names.ddns_queue import Queue
 from snf_ganeti_hooks.nic import Nic
 from snf_ganeti_hooks.node import read_node
 from snf_ganeti_hooks.request_server import RequestServer

@@ -6,10 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from snf_ganeti_hooks import link, nft, setup
-from snf_ganeti_hooks.expression import COUNTER, Rule, normalise_rule
-from snf_ganeti_hooks.link import Link
-from snf_ganeti_hooks.routing import (
+from snf_ganeti_hooks import setup
+from snf_ganeti_hooks.firewall.expression import COUNTER, Rule, normalise_rule
+from snf_ganeti_hooks.firewall.ruleset import TABLE, Chain, Entry
+from snf_ganeti_hooks.kernel import link, nft
+from snf_ganeti_hooks.kernel.link import Link
+from snf_ganeti_hooks.networks.routing import (
     PROTOCOL,
     Proxy,
     Route,
@@ -17,7 +19,6 @@ from snf_ganeti_hooks.routing import (
     parse_proxies,
     parse_routes,
 )
-from snf_ganeti_hooks.ruleset import TABLE, Chain, Entry
 
 
 @dataclass(frozen=True)

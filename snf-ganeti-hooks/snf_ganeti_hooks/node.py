@@ -6,12 +6,12 @@ from pathlib import Path
 
 from snf_ganeti import process
 from snf_ganeti.errors import NodeError
-from snf_ganeti_hooks import nft
-from snf_ganeti_hooks.routing import Uplinks
-from snf_ganeti_hooks.ruleset import Tracker
+from snf_ganeti_hooks.firewall.ruleset import Tracker
+from snf_ganeti_hooks.kernel import nft
+from snf_ganeti_hooks.kernel.uplinks import read_uplinks
+from snf_ganeti_hooks.networks.routing import Uplinks
 from snf_ganeti_hooks.settings import Settings
 from snf_ganeti_hooks.state import RUN, write_file
-from snf_ganeti_hooks.uplinks import read_uplinks
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from snf_ganeti.errors import SnfError
-from snf_ganeti_hooks import bridging, forwarding, ganeti, link, nft, routing, setup, state
-from snf_ganeti_hooks.inventory import Inventory, read_inventory, uncollected
-from snf_ganeti_hooks.nic import Kind
-from snf_ganeti_hooks.node import Node
-from snf_ganeti_hooks.profile import Choice
-from snf_ganeti_hooks.ruleset import (
+from snf_ganeti_hooks import setup, state
+from snf_ganeti_hooks.cluster import ganeti
+from snf_ganeti_hooks.firewall.profile import Choice
+from snf_ganeti_hooks.firewall.ruleset import (
     Part,
     find_taps,
     make_base,
@@ -24,6 +22,11 @@ from snf_ganeti_hooks.ruleset import (
     make_part_commands,
     make_zone_removal,
 )
+from snf_ganeti_hooks.inventory import Inventory, read_inventory, uncollected
+from snf_ganeti_hooks.kernel import forwarding, link, nft
+from snf_ganeti_hooks.networks import bridging, routing
+from snf_ganeti_hooks.nic import Kind
+from snf_ganeti_hooks.node import Node
 from snf_ganeti_hooks.state import NicState
 
 log = logging.getLogger(__name__)

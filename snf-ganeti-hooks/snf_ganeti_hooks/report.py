@@ -5,10 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from snf_ganeti.errors import SnfError
-from snf_ganeti_hooks import dhcp_server, reconcile, setup, state, tags
+from snf_ganeti_hooks import reconcile, setup, state
+from snf_ganeti_hooks.addresses import dhcp_server
+from snf_ganeti_hooks.cluster import tags
 from snf_ganeti_hooks.inventory import Drop, Inventory, read_inventory, uncollected
+from snf_ganeti_hooks.networks.routing import find_addresses
 from snf_ganeti_hooks.node import Node
-from snf_ganeti_hooks.routing import find_addresses
 from snf_ganeti_hooks.state import NicState
 
 _HEAD = ("instance", "tap", "network", "kind", "addresses", "profile", "dropped", "")

@@ -14,9 +14,9 @@ from types import TracebackType
 from snf_ganeti.errors import InputError, SnfError
 from snf_ganeti_hooks import request, scripts, setup, state
 from snf_ganeti_hooks.environ import is_ours
+from snf_ganeti_hooks.kernel.uplinks import UplinkWatch
 from snf_ganeti_hooks.node import Node, read_node
 from snf_ganeti_hooks.settings import SettingsReader
-from snf_ganeti_hooks.uplinks import UplinkWatch
 
 log = logging.getLogger(__name__)
 

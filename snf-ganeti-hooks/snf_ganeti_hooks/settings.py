@@ -8,8 +8,8 @@ from pathlib import Path
 
 from snf_ganeti.errors import SettingsError
 from snf_ganeti.settings import ETC, find_files, read_settings
+from snf_ganeti_hooks.firewall.profile import ProfileSettings
 from snf_ganeti_hooks.nic import Network
-from snf_ganeti_hooks.profile import ProfileSettings
 
 COMPONENT = "snf-ganeti-hooks"
 _MAC = re.compile(r"[0-9a-f][02468ace](:[0-9a-f]{2}){5}")
@@ -54,7 +54,7 @@ class NetworkSettings:
 
 @dataclass(frozen=True)
 class DnsSettings:
-    """Where names of instances go; see snf_ganeti_hooks.ddns. server: an address, or empty.
+    """Where names of instances go; see snf_ganeti_hooks.names.ddns. server: an address, or empty.
 
     zone: of names. reverse_zones: as `100.51.198.in-addr.arpa`. key_file: a TSIG key as
     BIND's tsig-keygen writes it. ttl: seconds.

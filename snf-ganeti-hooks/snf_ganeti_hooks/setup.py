@@ -11,18 +11,21 @@ from pathlib import Path
 
 from snf_ganeti import process
 from snf_ganeti.errors import NodeError, SnfError
-from snf_ganeti_hooks import announce, bridging, forwarding, link, nfdhcpd, nft, routing, state
-from snf_ganeti_hooks.link import Link
-from snf_ganeti_hooks.nic import Kind, Nic
-from snf_ganeti_hooks.node import Node
-from snf_ganeti_hooks.profile import PROTECTED, Choice, choose_profile
-from snf_ganeti_hooks.ruleset import (
+from snf_ganeti_hooks import state
+from snf_ganeti_hooks.addresses import nfdhcpd
+from snf_ganeti_hooks.firewall.profile import PROTECTED, Choice, choose_profile
+from snf_ganeti_hooks.firewall.ruleset import (
     Part,
     make_admission_commands,
     make_down_commands,
     make_part,
     make_up_commands,
 )
+from snf_ganeti_hooks.kernel import forwarding, link, nft
+from snf_ganeti_hooks.kernel.link import Link
+from snf_ganeti_hooks.networks import announce, bridging, routing
+from snf_ganeti_hooks.nic import Kind, Nic
+from snf_ganeti_hooks.node import Node
 from snf_ganeti_hooks.state import NicState
 
 log = logging.getLogger(__name__)

@@ -20,8 +20,8 @@ from typing import Any
 from snf_ganeti.errors import InputError
 from snf_ganeti.lock import lock_file
 from snf_ganeti_hooks.environ import NAMES, parse_nic
+from snf_ganeti_hooks.networks.routing import find_addresses
 from snf_ganeti_hooks.nic import Kind, Nic
-from snf_ganeti_hooks.routing import find_addresses
 
 RUN = Path("/run/snf-ganeti-hooks")
 _LOCK_SECONDS = 60.0

@@ -11,12 +11,12 @@ from pathlib import Path
 from snf_ganeti.errors import NodeError, SnfError
 from snf_ganeti.process import ENVIRONMENT
 from snf_image_host import settings
-from snf_image_host.appliance import read_appliance, verify_appliance
+from snf_image_host.confinement.identity import find_parent, open_jail
+from snf_image_host.copying.image_cache import ImageCache
 from snf_image_host.customization import find_helper
-from snf_image_host.helper import find_state, start_helper
-from snf_image_host.identity import find_parent, open_jail
-from snf_image_host.image_cache import ImageCache
-from snf_image_host.saved_state import verify_state
+from snf_image_host.helper_vm.appliance import read_appliance, verify_appliance
+from snf_image_host.helper_vm.helper import find_state, start_helper
+from snf_image_host.helper_vm.saved_state import verify_state
 from snf_image_host.settings import Settings
 
 TOOLS = (

@@ -12,18 +12,18 @@ from typing import Any
 from snf_ganeti import log
 from snf_ganeti.errors import InputError, NodeError, SnfError
 from snf_image_host import deployment, inspection, settings
-from snf_image_host.appliance_build import SUITE, build_appliance, read_recipe
 from snf_image_host.check import check_node
+from snf_image_host.confinement.identity import open_jail
 from snf_image_host.customization import find_helper
 from snf_image_host.environ import Disk, Instance, Nic
-from snf_image_host.identity import open_jail
+from snf_image_host.helper_vm.appliance_build import SUITE, build_appliance, read_recipe
+from snf_image_host.helper_vm.state_build import save_state
 from snf_image_host.image import make_order
 from snf_image_host.journal import Journal, closing
 from snf_image_host.monitor import open_monitor
-from snf_image_host.parameters import verify_parameters
+from snf_image_host.os_parameters.parameters import verify_parameters
+from snf_image_host.os_parameters.strict_json import parse_json
 from snf_image_host.progress import ProgressBar
-from snf_image_host.state_build import save_state
-from snf_image_host.strict_json import parse_json
 
 PROGRAM = "snf-image"
 _PARAMS_LIMIT = 64 << 20

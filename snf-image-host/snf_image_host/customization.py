@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from snf_image_helper.protocol import Event, Request
-from snf_image_host.accelerator import find_accelerator
-from snf_image_host.appliance import read_appliance
-from snf_image_host.helper import Helper, HelperLimits, HelperVm, make_entropy
-from snf_image_host.jail import Jail
+from snf_image_host.confinement.jail import Jail
+from snf_image_host.helper_vm.accelerator import find_accelerator
+from snf_image_host.helper_vm.appliance import read_appliance
+from snf_image_host.helper_vm.helper import Helper, HelperLimits, HelperVm, make_entropy
 from snf_image_host.settings import Settings
 from snf_image_host.targets import Target
 from snf_image_host.targets.target import telling

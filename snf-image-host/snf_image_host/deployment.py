@@ -21,15 +21,15 @@ from dataclasses import dataclass
 from snf_ganeti.errors import InputError
 from snf_image_helper.protocol import Request, is_hostname
 from snf_image_host.addressing import make_nics
+from snf_image_host.confinement.identity import open_jail
 from snf_image_host.customization import customize, find_helper, flushing, make_durable
 from snf_image_host.environ import Disk, Instance
-from snf_image_host.helper import Helper, HelperVm, start_helper
+from snf_image_host.helper_vm.helper import Helper, HelperVm, start_helper
 from snf_image_host.host_key import HostKey, start_host_key
-from snf_image_host.identity import open_jail
 from snf_image_host.image import Image, ImageOrder, make_order, open_image
 from snf_image_host.journal import Journal
-from snf_image_host.parameters import Parameters, require_supported
-from snf_image_host.properties import find_doubtful_flags, is_set
+from snf_image_host.os_parameters.parameters import Parameters, require_supported
+from snf_image_host.os_parameters.properties import find_doubtful_flags, is_set
 from snf_image_host.settings import Settings
 from snf_image_host.targets import Target, open_target
 

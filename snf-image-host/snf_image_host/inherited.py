@@ -13,8 +13,8 @@ from pathlib import Path
 from snf_ganeti import process
 from snf_ganeti.errors import InputError
 from snf_image_host.environ import Disk
-from snf_image_host.parameters import Parameters
-from snf_image_host.properties import check_properties, parse_properties
+from snf_image_host.os_parameters.parameters import Parameters
+from snf_image_host.os_parameters.properties import check_properties, parse_properties
 from snf_image_host.sources import NULL
 
 PROGRAM = Path("/usr/sbin/snf-rados-image")

@@ -13,13 +13,13 @@ from pathlib import Path
 
 from snf_ganeti.errors import InputError, NodeError
 from snf_image_helper.protocol import Event, Found, Request, Warned
+from snf_image_host.confinement.identity import open_jail
+from snf_image_host.confinement.jail import Jail
+from snf_image_host.copying.spool import open_spool
 from snf_image_host.customization import customize, find_helper
-from snf_image_host.helper import start_helper
-from snf_image_host.identity import open_jail
+from snf_image_host.helper_vm.helper import start_helper
 from snf_image_host.image import Image, ImageOrder, open_image
-from snf_image_host.jail import Jail
 from snf_image_host.settings import Settings
-from snf_image_host.spool import open_spool
 from snf_image_host.targets.local import FileTarget
 
 log = logging.getLogger(__name__)

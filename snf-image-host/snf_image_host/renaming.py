@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from snf_ganeti.errors import InputError
 from snf_image_helper.protocol import Request, is_hostname
+from snf_image_host.confinement.identity import open_jail
 from snf_image_host.customization import customize, find_helper
 from snf_image_host.environ import Disk, Instance
-from snf_image_host.helper import start_helper
-from snf_image_host.identity import open_jail
+from snf_image_host.helper_vm.helper import start_helper
 from snf_image_host.journal import Journal
-from snf_image_host.properties import is_set
+from snf_image_host.os_parameters.properties import is_set
 from snf_image_host.settings import Settings
 from snf_image_host.targets import open_target
 

@@ -8,11 +8,15 @@ import sys
 
 from snf_ganeti import log
 from snf_image_host import deployment, environ, renaming, settings
-from snf_image_host.identity import open_jail
+from snf_image_host.confinement.identity import open_jail
 from snf_image_host.inherited import complete
 from snf_image_host.journal import Journal, closing
 from snf_image_host.monitor import open_monitor
-from snf_image_host.parameters import require_supported, verify_parameters, verify_properties
+from snf_image_host.os_parameters.parameters import (
+    require_supported,
+    verify_parameters,
+    verify_properties,
+)
 from snf_image_host.targets import open_target
 from snf_image_host.transfer import make_dump, measure_dump, restore_dump
 

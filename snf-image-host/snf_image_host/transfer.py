@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from io import BufferedReader
 
 from snf_ganeti.errors import InputError, NodeError
-from snf_image_host.disk_copy import CHUNK, Run, split_runs
-from snf_image_host.dump import (
+from snf_image_host.copying.disk_copy import CHUNK, Run, split_runs
+from snf_image_host.copying.dump import (
     END,
     EXTENTS_LIMIT,
     PIECE_LIMIT,

@@ -189,7 +189,7 @@ def _running_both(folder: Path, backend: int, log: int) -> Iterator[Pair]:
     settings = _SETTINGS.format(port=ours, folder=folder)
     (folder / "vncauthproxy/vncauthproxy.toml").write_text(settings)
     packages = {"PYTHONPATH": str(folder / "usr/lib/python3/dist-packages")}
-    code = "from vncauthproxy.main import run; run()"
+    code = "from vncauthproxy.commands.main import run; run()"
     command = ["/usr/bin/python3", "-c", code, "--etc", str(folder)]
     token = process.run([*command, "add-token", "bench"], env=packages).text.strip()
     certificate = (f"--cert={folder}/cert.pem", f"--key={folder}/key.pem", "--ssl-only")

@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from snf_image_host.confinement.jail import Jail
 from snf_image_host.environ import Disk
 from snf_image_host.image import ImageOrder, open_image
-from snf_image_host.jail import Jail
 from snf_image_host.settings import Settings
 from snf_image_host.targets import open_target
 from testbed.roots import BUILD

@@ -17,10 +17,10 @@ OURS = (
     + """
 from pathlib import Path
 from snf_ganeti.event_loop import make_runner
-from snf_ganeti_eventd.cursor import Cursor
-from snf_ganeti_eventd.follower import Follower
-from snf_ganeti_eventd.instance import Inspector
-from snf_ganeti_eventd.job_queue import JobQueue
+from snf_ganeti_eventd.publication.cursor import Cursor
+from snf_ganeti_eventd.publication.follower import Follower
+from snf_ganeti_eventd.messages.instance import Inspector
+from snf_ganeti_eventd.jobs.job_queue import JobQueue
 from snf_ganeti_eventd.metrics import Metrics
 async def main():
     site = settings.read()
@@ -45,9 +45,9 @@ BARE = (
     + """
 import aiormq
 from pathlib import Path
-from snf_ganeti_eventd.job import make_event_time
-from snf_ganeti_eventd.job_queue import JobQueue
-from snf_ganeti_eventd.message import make_messages
+from snf_ganeti_eventd.jobs.job import make_event_time
+from snf_ganeti_eventd.jobs.job_queue import JobQueue
+from snf_ganeti_eventd.messages.message import make_messages
 from snf_ganeti_eventd.transport.amqp import make_properties, make_url
 async def main():
     site = settings.read()

@@ -9,10 +9,10 @@ LIMIT = 3.0
 SCRIPT = """
 import sys, time
 from pathlib import Path
-from snf_ganeti_eventd.cursor import Cursor
-from snf_ganeti_eventd.follower import Follower
-from snf_ganeti_eventd.instance import Inspector
-from snf_ganeti_eventd.job_queue import JobQueue
+from snf_ganeti_eventd.publication.cursor import Cursor
+from snf_ganeti_eventd.publication.follower import Follower
+from snf_ganeti_eventd.messages.instance import Inspector
+from snf_ganeti_eventd.jobs.job_queue import JobQueue
 from snf_ganeti_eventd.metrics import Metrics
 cursor = Cursor()
 for number in range(1, int(sys.argv[1]) + 1):

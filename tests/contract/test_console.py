@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from vncauthproxy import api, client, main, passwd
+from vncauthproxy import api
+from vncauthproxy.commands import client, main, passwd
 
 ROOT = Path(__file__).parents[2]
 COMPONENT = ROOT / "vncauthproxy"

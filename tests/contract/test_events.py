@@ -10,13 +10,13 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from snf_ganeti_eventd.cli import make_parser
-from snf_ganeti_eventd.instance import FIELDS, make_details
-from snf_ganeti_eventd.job import make_event_time
-from snf_ganeti_eventd.message import Message, make_messages
-from snf_ganeti_eventd.opcode import FIELDS as PUBLISHED
-from snf_ganeti_eventd.opcode import KNOWN_INPUT, Kind, find_subject, wants_instance
-from snf_ganeti_eventd.schema import check_body, read_schema
-from snf_ganeti_eventd.show import make_line
+from snf_ganeti_eventd.commands.show import make_line
+from snf_ganeti_eventd.jobs.job import make_event_time
+from snf_ganeti_eventd.messages.instance import FIELDS, make_details
+from snf_ganeti_eventd.messages.message import Message, make_messages
+from snf_ganeti_eventd.messages.opcode import FIELDS as PUBLISHED
+from snf_ganeti_eventd.messages.opcode import KNOWN_INPUT, Kind, find_subject, wants_instance
+from snf_ganeti_eventd.messages.schema import check_body, read_schema
 from unit.snf_ganeti_eventd.jobs import make_job, make_op
 
 ROOT = Path(__file__).parents[2]

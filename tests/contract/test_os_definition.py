@@ -9,8 +9,15 @@ import pytest
 
 from snf_image_helper.accounts import is_hash
 from snf_image_helper.task import FALSE_WORDS, TRUE_WORDS
-from snf_image_host import environ, formats, properties
-from snf_image_host.parameters import FORMATS, TABLE, OsParameter, Parameters, parse_parameters
+from snf_image_host import environ, formats
+from snf_image_host.os_parameters import properties
+from snf_image_host.os_parameters.parameters import (
+    FORMATS,
+    TABLE,
+    OsParameter,
+    Parameters,
+    parse_parameters,
+)
 
 ROOT = Path(__file__).parents[2]
 DEFINITION = ROOT / "snf-image-host/os"

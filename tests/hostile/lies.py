@@ -24,8 +24,8 @@ from snf_image_helper.protocol import (
     Warned,
     make_event_line,
 )
-from snf_image_host.qmp import Qmp
-from snf_image_host.running_vm import RunningVm
+from snf_image_host.helper_vm.qmp import Qmp
+from snf_image_host.helper_vm.running_vm import RunningVm
 
 
 class FarEnd:

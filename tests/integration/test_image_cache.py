@@ -21,10 +21,10 @@ from pathlib import Path
 import pytest
 
 from snf_ganeti.errors import InputError
+from snf_image_host.confinement.jail import Jail
 from snf_image_host.environ import Disk
 from snf_image_host.image import ImageOrder, open_image
-from snf_image_host.jail import Jail
-from snf_image_host.parameters import Checksum
+from snf_image_host.os_parameters.parameters import Checksum
 from snf_image_host.settings import Settings
 from snf_image_host.targets import open_target
 from testbed.deadline import wait_for
@@ -38,8 +38,8 @@ DEPLOY = """
 import pathlib, sys
 from snf_image_host.environ import Disk
 from snf_image_host.image import ImageOrder, open_image
-from snf_image_host.jail import Jail
-from snf_image_host.parameters import Checksum
+from snf_image_host.confinement.jail import Jail
+from snf_image_host.os_parameters.parameters import Checksum
 from snf_image_host.settings import Settings
 from snf_image_host.targets import open_target
 url, digest, cache, disk = sys.argv[1:]
@@ -292,7 +292,7 @@ def test_the_image_used_longest_ago_makes_room(web: Web, site: Settings) -> None
 def test_what_is_larger_than_the_cache_is_not_kept(
     web: Web, site: Settings, chunked: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("snf_image_host.image_cache._RESERVE", MIB)
+    monkeypatch.setattr("snf_image_host.copying.image_cache._RESERVE", MIB)
     web.chunked = chunked
     small, large = web.add("small", MIB), web.add("large", SIZE)
     site = Settings(cache_dir=site.cache_dir, spool_dir=site.spool_dir, cache_size=6)

@@ -24,13 +24,13 @@ import pytest
 from hostile.vmdk import add_footer
 from snf_ganeti.errors import InputError, NodeError
 from snf_image_helper.protocol import VERSION
-from snf_image_host import appliance
-from snf_image_host.boot_prefix import build_boot_prefix
+from snf_image_host.confinement.jail import Jail
+from snf_image_host.copying.boot_prefix import build_boot_prefix
 from snf_image_host.customization import make_durable
 from snf_image_host.environ import Disk
+from snf_image_host.helper_vm import appliance
 from snf_image_host.image import ImageOrder, open_image
-from snf_image_host.jail import Jail
-from snf_image_host.parameters import Checksum
+from snf_image_host.os_parameters.parameters import Checksum
 from snf_image_host.settings import Settings
 from snf_image_host.targets import open_target
 from testbed import images
@@ -496,7 +496,7 @@ def make_deployment(folder: Path, disk: Path, name: str, kind: str) -> str:
 from pathlib import Path
 from snf_image_host.environ import Disk
 from snf_image_host.image import ImageOrder, open_image
-from snf_image_host.jail import Jail
+from snf_image_host.confinement.jail import Jail
 from snf_image_host.settings import Settings
 from snf_image_host.targets import open_target
 jail = Jail({JAIL.uid}, {JAIL.gid})
@@ -516,7 +516,7 @@ import signal
 def stop(position, total):
     print("copying", flush=True)
     signal.pause()
-import snf_image_host.disk_copy as disk_copy
+import snf_image_host.copying.disk_copy as disk_copy
 disk_copy._PROGRESS_INTERVAL = 0
 {make_deployment(folder, disk, name, kind)}
     image.copy_to(target, stop)

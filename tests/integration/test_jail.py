@@ -16,16 +16,16 @@ from pathlib import Path
 
 import pytest
 
-from snf_image_host import identity
-from snf_image_host.cgroup import PROCESSES, Limits, Parent, list_groups, open_group
-from snf_image_host.compression import TABLE, open_decoder
-from snf_image_host.identity import open_jail
-from snf_image_host.jail import Confinement, Jail, spawn_jailed
-from snf_image_host.nbd_disk import open_nbd_disk
-from snf_image_host.nbd_server import serve
+from snf_image_host.confinement import identity
+from snf_image_host.confinement.cgroup import PROCESSES, Limits, Parent, list_groups, open_group
+from snf_image_host.confinement.identity import open_jail
+from snf_image_host.confinement.jail import Confinement, Jail, spawn_jailed
+from snf_image_host.confinement.syscalls import SyscallProfile
+from snf_image_host.copying.compression import TABLE, open_decoder
+from snf_image_host.helper_vm.vm import Boot, Vm, make_qemu_argv
+from snf_image_host.nbd.nbd_disk import open_nbd_disk
+from snf_image_host.nbd.nbd_server import serve
 from snf_image_host.settings import Settings
-from snf_image_host.syscalls import SyscallProfile
-from snf_image_host.vm import Boot, Vm, make_qemu_argv
 from testbed.deadline import wait_for
 
 pytestmark = pytest.mark.usefixtures("root")
@@ -206,7 +206,7 @@ def test_limits_end_what_goes_over_them() -> None:
 STARTER = f"""
 import sys, time
 sys.path[:0] = {sys.path!r}
-from snf_image_host.jail import Confinement, Jail, spawn_jailed
+from snf_image_host.confinement.jail import Confinement, Jail, spawn_jailed
 jail, confinement = Jail({JAIL.uid}, {JAIL.gid}), Confinement("machine", 1 << 30)
 with spawn_jailed(jail, ["sleep", "12321"], confinement):
     print("started", flush=True)
@@ -240,7 +240,7 @@ def test_the_jail_dies_with_whoever_started_it(tmp_path: Path) -> None:
     script = f"""
 import sys, time
 sys.path[:0] = {sys.path!r}
-from snf_image_host.jail import Confinement, Jail, spawn_jailed
+from snf_image_host.confinement.jail import Confinement, Jail, spawn_jailed
 with spawn_jailed(Jail({JAIL.uid}, {JAIL.gid}), ["sleep", "1000"], Confinement("machine", 1 << 30)):
     print("started", flush=True)
     time.sleep(1000)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from snf_ganeti_eventd.inotify import CLOSE_WRITE, MOVED_TO, Inotify
+from snf_ganeti_eventd.jobs.inotify import CLOSE_WRITE, MOVED_TO, Inotify
 from testbed.bed import Bed
 from testbed.deadline import wait_for
 from testbed.hosting import SOCKET, Hosting, NicWords, open_hosting

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from snf_image_host.confinement.jail import Jail
 from snf_image_host.customization import make_durable
 from snf_image_host.environ import Disk
 from snf_image_host.image import ImageOrder, open_image
-from snf_image_host.jail import Jail
 from snf_image_host.settings import Settings
 from snf_image_host.targets import open_target
 

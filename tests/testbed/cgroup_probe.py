@@ -15,7 +15,7 @@ from snf_image_helper.protocol import VERSION, Ready, RunResult, Warned
 
 sys.path.append("/")  # where the host's module lies
 
-from snf_image_host import cgroup
+from snf_image_host.confinement import cgroup
 
 _MOUNT = Path("/run/cgroup")
 _MIB = 1 << 20

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from snf_ganeti import process
-from snf_image_host import cgroup
+from snf_image_host.confinement import cgroup
 from testbed import appliance
 from testbed.deadline import wait_for
 from testbed.deployed import SETTINGS
@@ -29,8 +29,8 @@ _HOLD = """
 import contextlib, pathlib, signal, sys
 from snf_image_host import settings
 from snf_image_host.customization import find_helper
-from snf_image_host.helper import start_helper
-from snf_image_host.identity import open_jail
+from snf_image_host.helper_vm.helper import start_helper
+from snf_image_host.confinement.identity import open_jail
 from snf_image_host.targets.local import open_local_target
 site = settings.read()
 with contextlib.ExitStack() as stack:
@@ -47,8 +47,8 @@ import json, pathlib, sys, time
 from snf_image_helper.protocol import Request, Warned
 from snf_image_host import settings
 from snf_image_host.customization import find_helper
-from snf_image_host.helper import make_entropy, start_helper
-from snf_image_host.identity import open_jail
+from snf_image_host.helper_vm.helper import make_entropy, start_helper
+from snf_image_host.confinement.identity import open_jail
 from snf_image_host.targets.local import open_local_target
 site, said = settings.read(), {}
 def keep(event):
@@ -71,8 +71,8 @@ from snf_ganeti.errors import InputError
 from snf_image_helper.protocol import Request, TaskStart
 from snf_image_host import settings
 from snf_image_host.customization import find_helper
-from snf_image_host.helper import make_entropy, start_helper
-from snf_image_host.identity import open_jail
+from snf_image_host.helper_vm.helper import make_entropy, start_helper
+from snf_image_host.confinement.identity import open_jail
 from snf_image_host.targets.local import open_local_target
 site, times = settings.read(), []
 def keep(event):

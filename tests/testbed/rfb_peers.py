@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from vncauthproxy.client_handshake import Demand, Opened, connect
-from vncauthproxy.handshake import Check, Handshake, Login, Proof, StartTls
-from vncauthproxy.rfb import Security, Subtype
-from vncauthproxy.server_handshake import Offer, Served, serve
+from vncauthproxy.protocol.client_handshake import Demand, Opened, connect
+from vncauthproxy.protocol.handshake import Check, Handshake, Login, Proof, StartTls
+from vncauthproxy.protocol.rfb import Security, Subtype
+from vncauthproxy.protocol.server_handshake import Offer, Served, serve
 
 PASSWORD = b"sesame12"
 CASES: dict[str, tuple[Offer, Demand]] = {

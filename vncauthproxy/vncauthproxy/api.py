@@ -16,11 +16,17 @@ from urllib.parse import urlsplit
 
 from snf_ganeti.errors import InputError, SnfError
 from vncauthproxy import tickets
-from vncauthproxy.browser import PATH as WEBSOCKET
-from vncauthproxy.http_server import Request, Response, make_error, make_json
+from vncauthproxy.connections.http_server import Request, Response, make_error, make_json
+from vncauthproxy.entrances.browser import PATH as WEBSOCKET
+from vncauthproxy.instances.targets import (
+    Target,
+    find_places,
+    is_in_networks,
+    parse_address,
+    parse_target,
+)
 from vncauthproxy.proxy import Proxy
 from vncauthproxy.session import format_time
-from vncauthproxy.targets import Target, find_places, is_in_networks, parse_address, parse_target
 from vncauthproxy.tickets import Grant
 
 _TEXT_LIMIT = 255

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from snf_ganeti.errors import NodeError, SettingsError
 from vncauthproxy import settings
-from vncauthproxy.http_server import Request
+from vncauthproxy.connections.http_server import Request
 
 _LINE = re.compile(r"([A-Za-z0-9._-]{1,64}) ([0-9a-f]{64})")
 _BEARER = "bearer "

@@ -11,16 +11,17 @@ from typing import Any
 from snf_ganeti import notify
 from snf_ganeti.errors import SnfError
 from snf_ganeti.event_loop import feed_watchdog, make_runner
-from vncauthproxy import backend, controllers
-from vncauthproxy.backend import Instances
-from vncauthproxy.front import Front
-from vncauthproxy.legacy import Legacy
-from vncauthproxy.listener import Acceptor, open_listener
+from vncauthproxy import controllers
+from vncauthproxy.entrances.front import Front
+from vncauthproxy.entrances.legacy import Legacy
+from vncauthproxy.entrances.listener import Acceptor, open_listener
+from vncauthproxy.instances import backend
+from vncauthproxy.instances.backend import Instances
 from vncauthproxy.page import Page
 from vncauthproxy.proxy import Proxy
 from vncauthproxy.session import SHUTDOWN, Sessions
 from vncauthproxy.settings import Settings
-from vncauthproxy.shared import open_shared
+from vncauthproxy.stores.shared import open_shared
 
 _CLOSE_SECONDS = 5.0
 _POLL_SECONDS = 0.1

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from snf_ganeti.errors import NodeError
 from vncauthproxy import settings
-from vncauthproxy.http_server import Response, make_error
+from vncauthproxy.connections.http_server import Response, make_error
 
 _HERE = Path(__file__).resolve()
 WEB = (_HERE.parents[1] / "web", _HERE.parent / "../../../../share/vncauthproxy/web")

@@ -9,15 +9,15 @@ from typing import Any
 
 from snf_ganeti.errors import SnfError
 from vncauthproxy import audit, tickets
-from vncauthproxy.backend import Backend, Instances
-from vncauthproxy.client_messages import ClientMessages
 from vncauthproxy.controllers import Controllers
+from vncauthproxy.instances.backend import Backend, Instances
+from vncauthproxy.instances.targets import parse_address
 from vncauthproxy.metrics import Metrics
 from vncauthproxy.page import Page
-from vncauthproxy.registry import Registry
+from vncauthproxy.protocol.client_messages import ClientMessages
 from vncauthproxy.session import CONTROLLER, REPLACED, Kind, Session, Sessions
 from vncauthproxy.settings import Settings
-from vncauthproxy.targets import parse_address
+from vncauthproxy.stores.registry import Registry
 from vncauthproxy.tickets import Grant, Store, TicketRefused
 
 RESUME_SECONDS = 60.0

@@ -11,8 +11,8 @@ from typing import Any, Literal, Protocol
 
 from snf_ganeti.errors import InputError, SnfError
 from vncauthproxy import settings
-from vncauthproxy.client_messages import ClientMessages
-from vncauthproxy.stream import Stream
+from vncauthproxy.connections.stream import Stream
+from vncauthproxy.protocol.client_messages import ClientMessages
 from vncauthproxy.tickets import Grant
 
 Kind = Literal["browser", "viewer", "legacy"]

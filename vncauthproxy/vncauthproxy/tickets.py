@@ -21,8 +21,8 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from snf_ganeti.errors import InputError
-from vncauthproxy.targets import Target, parse_target
-from vncauthproxy.vnc_auth import make_response
+from vncauthproxy.instances.targets import Target, parse_target
+from vncauthproxy.protocol.vnc_auth import make_response
 
 _NONCE_SIZE = 12
 HANDLE_LIMIT = 256

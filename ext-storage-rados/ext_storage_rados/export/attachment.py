@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from ext_storage_rados.access import Access, Mode
+from ext_storage_rados.ceph.access import Access, Mode
 from ext_storage_rados.export.folder import Export, Folder, find_folder
 from ext_storage_rados.names import ImageName
 from snf_ganeti import process
@@ -43,7 +43,7 @@ def attach(image: ImageName, access: Access, timeout: float) -> Path:
 
 def detach(image: ImageName, timeout: float) -> None:
     """End an export; nothing when there is none. Raises NodeError when it is in use."""
-    from ext_storage_rados import predecessor
+    from ext_storage_rados.ceph import predecessor
 
     folder = find_folder(image)
     if not folder.path.exists():

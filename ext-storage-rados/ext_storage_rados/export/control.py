@@ -13,8 +13,8 @@ import socket
 import rados
 import rbd
 
-from ext_storage_rados.access import Mode
-from ext_storage_rados.cluster import make_error
+from ext_storage_rados.ceph.access import Mode
+from ext_storage_rados.ceph.cluster import make_error
 from ext_storage_rados.export.folder import Folder
 from ext_storage_rados.export.served_image import ServedImage
 from snf_ganeti.errors import DeadlineError, NodeError, SnfError

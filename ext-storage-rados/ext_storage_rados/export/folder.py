@@ -16,7 +16,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from ext_storage_rados.access import Access, Mode
+from ext_storage_rados.ceph.access import Access, Mode
 from ext_storage_rados.names import ImageName
 from snf_ganeti.errors import LockError
 from snf_ganeti.lock import lock_file

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from socket import socket
 
-from ext_storage_rados import predecessor
+from ext_storage_rados.ceph import predecessor
 from ext_storage_rados.export import control, fuse, loop
 from ext_storage_rados.export.folder import Folder
 from ext_storage_rados.export.mount import mount, unmount

@@ -8,9 +8,9 @@ from dataclasses import replace
 import rados
 import rbd
 
-from ext_storage_rados import fencing
-from ext_storage_rados.access import Mode
-from ext_storage_rados.cluster import explained
+from ext_storage_rados.ceph import fencing
+from ext_storage_rados.ceph.access import Mode
+from ext_storage_rados.ceph.cluster import explained
 from ext_storage_rados.export.folder import Export, Folder
 
 log = logging.getLogger(__name__)

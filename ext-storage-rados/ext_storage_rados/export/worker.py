@@ -14,7 +14,7 @@ import sys
 import threading
 from pathlib import Path
 
-from ext_storage_rados import cluster
+from ext_storage_rados.ceph import cluster
 from ext_storage_rados.export import control
 from ext_storage_rados.export.folder import Folder
 from ext_storage_rados.export.served_image import ServedImage

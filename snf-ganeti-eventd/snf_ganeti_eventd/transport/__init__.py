@@ -5,7 +5,7 @@ from enum import Enum
 from typing import Protocol
 
 from snf_ganeti.errors import NodeError
-from snf_ganeti_eventd.message import Message
+from snf_ganeti_eventd.messages.message import Message
 from snf_ganeti_eventd.settings import Settings
 
 

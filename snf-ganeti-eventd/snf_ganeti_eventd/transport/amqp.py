@@ -15,7 +15,7 @@ from pamqp.commands import Basic
 from yarl import URL
 
 from snf_ganeti.errors import SettingsError
-from snf_ganeti_eventd.message import Message
+from snf_ganeti_eventd.messages.message import Message
 from snf_ganeti_eventd.settings import AmqpSettings, parse_host, read_password
 from snf_ganeti_eventd.transport import Outcome, TransportError
 

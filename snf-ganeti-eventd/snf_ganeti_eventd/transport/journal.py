@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from snf_ganeti_eventd.message import Message
+from snf_ganeti_eventd.messages.message import Message
 from snf_ganeti_eventd.settings import LogSettings
 from snf_ganeti_eventd.transport import Outcome, TransportError
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from snf_ganeti.errors import InputError
-from snf_image_host.content import Content
+from snf_image_host.copying.content import Content
 from snf_image_host.formats.container import make_opener as open_container
 from snf_image_host.formats.diskdump import Diskdump
 from snf_image_host.formats.format import Format, OpenFormat, Room, Workshop

@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from snf_ganeti.errors import InputError
-from snf_image_host.content import Content
-from snf_image_host.disk_copy import CHUNK, Run, split_runs
+from snf_image_host.confinement.jail import Confinement, Jail, run_jailed
+from snf_image_host.copying.content import Content
+from snf_image_host.copying.disk_copy import CHUNK, Run, split_runs
+from snf_image_host.copying.spool import fill_spool, open_spool
 from snf_image_host.formats.format import OpenFormat, Room, Workshop
 from snf_image_host.formats.image_bytes import ImageBytes, Unfetched, peek, read_file
-from snf_image_host.jail import Confinement, Jail, run_jailed
-from snf_image_host.nbd_disk import NbdDisk, open_nbd_disk
-from snf_image_host.nbd_server import NbdServer, serve
-from snf_image_host.spool import fill_spool, open_spool
+from snf_image_host.nbd.nbd_disk import NbdDisk, open_nbd_disk
+from snf_image_host.nbd.nbd_server import NbdServer, serve
 
 _LEAKS = 3
 """The status of `qemu-img check` when space is wasted, and nothing else is wrong."""

@@ -4,8 +4,8 @@ import contextlib
 from collections.abc import Iterator
 
 from snf_ganeti.errors import InputError
-from snf_image_host.content import Content
-from snf_image_host.disk_copy import Run
+from snf_image_host.copying.content import Content
+from snf_image_host.copying.disk_copy import Run
 from snf_image_host.formats.format import Room, Workshop
 
 

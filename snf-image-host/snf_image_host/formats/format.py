@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from snf_ganeti.errors import InputError
-from snf_image_host.content import Content
-from snf_image_host.disk_copy import Run
-from snf_image_host.jail import Jail
+from snf_image_host.confinement.jail import Jail
+from snf_image_host.copying.content import Content
+from snf_image_host.copying.disk_copy import Run
 from snf_image_host.settings import Settings
 
 

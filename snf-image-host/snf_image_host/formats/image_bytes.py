@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 
-from snf_image_host.content import HEAD_SIZE, Content
+from snf_image_host.copying.content import HEAD_SIZE, Content
 
 SECTOR = 512
 _READ_LIMIT = 1 << 20

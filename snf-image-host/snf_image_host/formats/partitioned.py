@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from snf_ganeti.errors import InputError, NodeError
-from snf_image_host.appliance import read_appliance
-from snf_image_host.boot_prefix import CODE_END, SECTOR, SIZE
-from snf_image_host.content import Content
-from snf_image_host.disk_copy import Run, split_runs
+from snf_image_host.copying.boot_prefix import CODE_END, SECTOR, SIZE
+from snf_image_host.copying.content import Content
+from snf_image_host.copying.disk_copy import Run, split_runs
 from snf_image_host.formats.format import OpenFormat, Room, Workshop
+from snf_image_host.helper_vm.appliance import read_appliance
 
 _BOOTABLE = 0x80
 _SECTORS_LIMIT = (1 << 32) - SIZE // SECTOR

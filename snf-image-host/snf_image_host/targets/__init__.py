@@ -10,8 +10,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Protocol
 
+from snf_image_host.confinement.jail import Jail
 from snf_image_host.environ import Disk
-from snf_image_host.jail import Jail
 from snf_image_host.targets.local import open_local_target
 from snf_image_host.targets.target import Target
 from snf_image_host.targets.uri import open_uri_target

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from snf_ganeti.errors import InputError, NodeError
-from snf_image_host.page_cache import WriteBehind
-from snf_image_host.sparse_file import find_data, punch_hole, share_blocks
-from snf_image_host.vm import DiskKind, VmDisk
+from snf_image_host.copying.page_cache import WriteBehind
+from snf_image_host.copying.sparse_file import find_data, punch_hole, share_blocks
+from snf_image_host.helper_vm.vm import DiskKind, VmDisk
 
 _BLKGETSIZE64 = 0x80081272
 _BLKZEROOUT = 0x127F

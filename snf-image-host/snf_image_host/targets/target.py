@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from snf_ganeti.errors import NodeError
-from snf_image_host.vm import VmDisk
+from snf_image_host.helper_vm.vm import VmDisk
 
 
 class Target(Protocol):

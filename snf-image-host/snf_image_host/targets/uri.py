@@ -14,10 +14,10 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from snf_ganeti.errors import InputError, NodeError
 from snf_image_host.ceph import find_key, parse_rbd_uri
-from snf_image_host.jail import Confinement, Jail
-from snf_image_host.nbd_disk import NbdDisk, open_nbd_disk
-from snf_image_host.nbd_server import NbdServer, serve
-from snf_image_host.vm import VmDisk
+from snf_image_host.confinement.jail import Confinement, Jail
+from snf_image_host.helper_vm.vm import VmDisk
+from snf_image_host.nbd.nbd_disk import NbdDisk, open_nbd_disk
+from snf_image_host.nbd.nbd_server import NbdServer, serve
 
 _NBD_PORT = "10809"
 _RESOLVER = tuple(Path("/etc", name) for name in ("hosts", "resolv.conf", "nsswitch.conf"))

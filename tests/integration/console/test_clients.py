@@ -18,7 +18,7 @@ from testbed.drawing import COLOURS, GREEN, Colour
 from testbed.ganeti import Cluster
 from testbed.namespaces import make_enter_network_argv
 from testbed.vnc_servers import NODE_ADDRESS, NODE_NAME
-from vncauthproxy.vnc_auth import make_response
+from vncauthproxy.protocol.vnc_auth import make_response
 
 SECONDS = 120.0
 _VIEWERS_KEY = bytes((23, 82, 107, 6, 35, 78, 88, 7))

@@ -14,8 +14,8 @@ from testbed.ganeti import Cluster
 from testbed.machine import Machine
 from testbed.rfb_client import RfbClient
 from testbed.vnc_servers import NODE_ADDRESS, NODE_NAME
-from vncauthproxy.client import request_forwarding
-from vncauthproxy.vnc_auth import make_response
+from vncauthproxy.commands.client import request_forwarding
+from vncauthproxy.protocol.vnc_auth import make_response
 
 SECONDS = 120.0
 

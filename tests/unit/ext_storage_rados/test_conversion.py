@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ext_storage_rados.conversion import (
+from ext_storage_rados.images.conversion import (
     Jail,
     check_end,
     check_header,

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ext_storage_rados.access import Access, Mode
+from ext_storage_rados.ceph.access import Access, Mode
 from ext_storage_rados.export.folder import Export, find_folder, format_export, parse_export
 from ext_storage_rados.mark import is_about, make_mark
 from ext_storage_rados.names import ImageName

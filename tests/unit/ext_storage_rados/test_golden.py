@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ext_storage_rados.golden import find_data, parse_properties
+from ext_storage_rados.images.golden import find_data, parse_properties
 from snf_ganeti.errors import InputError
 
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from ext_storage_rados.guest_agent import find_instance, frozen
+from ext_storage_rados.images.guest_agent import find_instance, frozen
 
 
 def serve(path: Path, answer: Callable[[dict[str, object]], bytes], seen: list[str]) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ext_storage_rados.access import Access
+from ext_storage_rados.ceph.access import Access
 from ext_storage_rados.export.folder import Export, Folder, find_folder
 from ext_storage_rados.export.known import find_device
 from ext_storage_rados.names import ImageName

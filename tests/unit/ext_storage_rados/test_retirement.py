@@ -1,6 +1,6 @@
 """The trash of a pool, as Ceph 16 keeps it; removing itself is tested on a real cluster."""
 
-from ext_storage_rados.retirement import find_parents
+from ext_storage_rados.images.retirement import find_parents
 
 TIMES = bytes(16)
 

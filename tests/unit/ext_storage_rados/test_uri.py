@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ext_storage_rados.access import Access
+from ext_storage_rados.ceph.access import Access
 from ext_storage_rados.names import ImageName
 from ext_storage_rados.uri import find_ganeti, make_uri, parse_uri
 from snf_ganeti.errors import InputError, NodeError

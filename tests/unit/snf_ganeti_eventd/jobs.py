@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from snf_ganeti_eventd.job import Job, parse_job
+from snf_ganeti_eventd.jobs.job import Job, parse_job
 
 RECEIVED = 1_767_000_000
 STEPS = {"queued": 0, "waiting": 1, "canceling": 1, "running": 2}

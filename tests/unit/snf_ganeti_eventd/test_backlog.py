@@ -1,6 +1,6 @@
 """Jobs that wait."""
 
-from snf_ganeti_eventd.backlog import Backlog
+from snf_ganeti_eventd.publication.backlog import Backlog
 
 
 def test_jobs_keep_their_order() -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snf_ganeti_eventd.cursor import (
+from snf_ganeti_eventd.publication.cursor import (
     CLOCK_LIMIT,
     Cursor,
     CursorError,

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from snf_ganeti_eventd.cursor import Cursor
-from snf_ganeti_eventd.cursor_file import CursorFile
+from snf_ganeti_eventd.publication.cursor import Cursor
+from snf_ganeti_eventd.publication.cursor_file import CursorFile
 
 
 def make_cursor(*jobs: int) -> Cursor:

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from snf_ganeti_eventd import follower as module
-from snf_ganeti_eventd.cursor import Cursor, format_cursor, parse_cursor
-from snf_ganeti_eventd.follower import Follower
-from snf_ganeti_eventd.job_queue import JobQueue
-from snf_ganeti_eventd.message import Message
+from snf_ganeti_eventd.jobs.job_queue import JobQueue
+from snf_ganeti_eventd.messages.message import Message
+from snf_ganeti_eventd.messages.opcode import Kind
+from snf_ganeti_eventd.messages.schema import check_body
 from snf_ganeti_eventd.metrics import Metrics
-from snf_ganeti_eventd.opcode import Kind
-from snf_ganeti_eventd.schema import check_body
+from snf_ganeti_eventd.publication import follower as module
+from snf_ganeti_eventd.publication.cursor import Cursor, format_cursor, parse_cursor
+from snf_ganeti_eventd.publication.follower import Follower
 from snf_ganeti_eventd.transport import Outcome
 from unit.snf_ganeti_eventd.jobs import RECEIVED, Queue, make_op
 

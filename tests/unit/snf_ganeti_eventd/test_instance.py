@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from snf_ganeti_eventd.instance import (
+from snf_ganeti_eventd.messages.instance import (
     FIELDS,
     Inspector,
     InstanceError,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snf_ganeti_eventd.job import STATUSES, JobError, make_event_time, make_order, parse_job
+from snf_ganeti_eventd.jobs.job import STATUSES, JobError, make_event_time, make_order, parse_job
 from unit.snf_ganeti_eventd.jobs import RECEIVED, make_bytes, make_job, make_op
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from snf_ganeti.errors import NodeError
-from snf_ganeti_eventd import job_queue
-from snf_ganeti_eventd.job import JobError
-from snf_ganeti_eventd.job_queue import JobQueue, parse_name
+from snf_ganeti_eventd.jobs import job_queue
+from snf_ganeti_eventd.jobs.job import JobError
+from snf_ganeti_eventd.jobs.job_queue import JobQueue, parse_name
 from unit.snf_ganeti_eventd.jobs import Queue, make_op
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from snf_ganeti_eventd.message import Message
-from snf_ganeti_eventd.opcode import Kind
+from snf_ganeti_eventd.messages.message import Message
+from snf_ganeti_eventd.messages.opcode import Kind
 from snf_ganeti_eventd.settings import LogSettings
 from snf_ganeti_eventd.transport import Outcome, TransportError
 from snf_ganeti_eventd.transport.journal import JournalTransport

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from snf_ganeti_eventd.job import STATUSES, make_event_time
-from snf_ganeti_eventd.message import (
+from snf_ganeti_eventd.jobs.job import STATUSES, make_event_time
+from snf_ganeti_eventd.messages.message import (
     Message,
     find_news,
     make_id,

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from snf_ganeti_eventd.message import Message
-from snf_ganeti_eventd.opcode import Kind
+from snf_ganeti_eventd.messages.message import Message
+from snf_ganeti_eventd.messages.opcode import Kind
+from snf_ganeti_eventd.messages.schema import check_body
 from snf_ganeti_eventd.progress import BACKLOG_LIMIT, Courier, Deployment, Nowhere, filter_fields
-from snf_ganeti_eventd.schema import check_body
 from snf_ganeti_eventd.transport import Outcome, TransportError
 
 COPY = {"type": "image-copy-progress", "position": 52428800, "total": 104857600,

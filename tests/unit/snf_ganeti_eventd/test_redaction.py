@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snf_ganeti_eventd.redaction import (
+from snf_ganeti_eventd.messages.redaction import (
     MARK,
     TEXT_LIMIT,
     Changes,

@@ -4,7 +4,7 @@ import select
 import shutil
 from pathlib import Path
 
-from snf_ganeti_eventd.watch import Changes, Watcher
+from snf_ganeti_eventd.jobs.watch import Changes, Watcher
 from unit.snf_ganeti_eventd.jobs import Queue, make_op
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from snf_ganeti.errors import InputError, NodeError
-from snf_ganeti_hooks import ddns_queue
-from snf_ganeti_hooks.ddns import Key, Names, make_full_name, parse_key
-from snf_ganeti_hooks.ddns_queue import Queue
-from snf_ganeti_hooks.hooks import parse_names
+from snf_ganeti_hooks.names import ddns_queue
+from snf_ganeti_hooks.names.ddns import Key, Names, make_full_name, parse_key
+from snf_ganeti_hooks.names.ddns_queue import Queue
+from snf_ganeti_hooks.names.hooks import parse_names
 from snf_ganeti_hooks.settings import DnsSettings
 
 NIC = {

@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 
 from snf_ganeti_hooks import cli
-from snf_ganeti_hooks.admission import make_admission
-from snf_ganeti_hooks.expression import Rule
-from snf_ganeti_hooks.profile import BUILT_IN, Profile
+from snf_ganeti_hooks.firewall.admission import make_admission
+from snf_ganeti_hooks.firewall.expression import Rule
+from snf_ganeti_hooks.firewall.profile import BUILT_IN, Profile
 from unit.snf_ganeti_hooks.nics import BRIDGED, ROUTED, make_nic
 
 ROOT = Path(__file__).parents[3]

@@ -5,7 +5,7 @@ import struct
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snf_ganeti_hooks.neighbour import find_balance, make_answer
+from snf_ganeti_hooks.networks.neighbour import find_balance, make_answer
 from unit.snf_ganeti_hooks.nics import BRIDGED, ROUTED, make_nic
 
 TAP_MAC = "cc:47:52:4e:45:54"

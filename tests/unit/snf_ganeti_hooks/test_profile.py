@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snf_ganeti_hooks.profile import (
+from snf_ganeti_hooks.firewall.profile import (
     BUILT_IN,
     PROTECTED,
     Allow,

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from snf_ganeti_hooks import netlink, request
-from snf_ganeti_hooks.uplinks import is_relevant
+from snf_ganeti_hooks import request
+from snf_ganeti_hooks.kernel import netlink
+from snf_ganeti_hooks.kernel.uplinks import is_relevant
 
 COMPONENT = Path(__file__).parents[3] / "snf-ganeti-hooks"
 ENVIRON = [(b"INTERFACE", b"tap0"), (b"TAGS", b"a=b \xff"), (b"IP", b"")]

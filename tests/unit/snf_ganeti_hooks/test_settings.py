@@ -8,8 +8,8 @@ import pytest
 
 from snf_ganeti.errors import SettingsError
 from snf_ganeti_hooks import settings
+from snf_ganeti_hooks.firewall.profile import Allow, ProfileSettings
 from snf_ganeti_hooks.nic import Network
-from snf_ganeti_hooks.profile import Allow, ProfileSettings
 from snf_ganeti_hooks.settings import NetworkSettings, Settings
 
 MANUAL = Path(__file__).parents[3] / "snf-ganeti-hooks/man/snf-ganeti-hooks.toml.5"

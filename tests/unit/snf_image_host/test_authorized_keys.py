@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from snf_image_host.authorized_keys import is_key, parse_authorized_keys
+from snf_image_host.os_parameters.authorized_keys import is_key, parse_authorized_keys
 
 ED25519 = (
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFm8VFNXhlUr1eMsTmZ2+XY3zCxPsH1wbJGD5ANyGWfD user@host"

@@ -7,7 +7,7 @@ import tarfile
 import pytest
 
 from snf_ganeti.errors import NodeError
-from snf_image_host.boot_prefix import (
+from snf_image_host.copying.boot_prefix import (
     SECTOR,
     SIZE,
     make_boot_prefix,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from snf_ganeti.errors import NodeError
-from snf_image_host.cgroup import Limits, find_mount, find_parent
+from snf_image_host.confinement.cgroup import Limits, find_mount, find_parent
 
 LIMITS = Limits(1 << 30)
 HYBRID = """\

@@ -2,7 +2,7 @@
 
 import pytest
 
-from snf_image_host.console import Console
+from snf_image_host.helper_vm.console import Console
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from snf_ganeti.errors import InputError, NodeError
-from snf_image_host.disk_copy import BLOCK, CHUNK, Buffers, Run, copy_runs, split_runs
+from snf_image_host.copying.disk_copy import BLOCK, CHUNK, Buffers, Run, copy_runs, split_runs
 from snf_image_host.targets.local import FileTarget, open_local_target
 
 SIZE = 4 * CHUNK

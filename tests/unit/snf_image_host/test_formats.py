@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from snf_image_host.compression import find_compression
+from snf_image_host.copying.compression import find_compression
 from snf_image_host.formats.partitioned import make_table
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from snf_ganeti.errors import NodeError
-from snf_image_host.appliance import Appliance, Manifest
-from snf_image_host.guest_memory import share_memory
-from snf_image_host.saved_state import SavedState, write_state
+from snf_image_host.helper_vm.appliance import Appliance, Manifest
+from snf_image_host.helper_vm.guest_memory import share_memory
+from snf_image_host.helper_vm.saved_state import SavedState, write_state
 
 SIZE = 1 << 20
 SIGN = "memory.open"

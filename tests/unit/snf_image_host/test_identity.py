@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 
 from snf_ganeti.errors import NodeError
-from snf_image_host import identity
-from snf_image_host.identity import make_limits, open_jail
+from snf_image_host.confinement import identity
+from snf_image_host.confinement.identity import make_limits, open_jail
 from snf_image_host.settings import Settings
 
 SITE = Settings(helper_uids=(77000, 77002))
 HOLD = f"""
 import sys, pathlib
 sys.path[:0] = {sys.path!r}
-from snf_image_host.identity import open_jail
+from snf_image_host.confinement.identity import open_jail
 from snf_image_host.settings import Settings
 with open_jail(Settings(helper_uids=(77000, 77002)), pathlib.Path(sys.argv[1])) as jail:
     print(jail.uid, flush=True)

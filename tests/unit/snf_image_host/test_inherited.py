@@ -8,7 +8,7 @@ import pytest
 from snf_ganeti.errors import InputError
 from snf_image_host.environ import Disk
 from snf_image_host.inherited import complete
-from snf_image_host.parameters import Parameters
+from snf_image_host.os_parameters.parameters import Parameters
 
 DISK = Disk(0, 1 << 30, path="/dev/loop3")
 CLONED = Parameters(img_id="null", img_format="diskdump")

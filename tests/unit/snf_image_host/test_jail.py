@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from snf_image_host.jail import Confinement, Jail, make_jail_argv
-from snf_image_host.syscalls import SyscallProfile, find_names, open_filter
+from snf_image_host.confinement.jail import Confinement, Jail, make_jail_argv
+from snf_image_host.confinement.syscalls import SyscallProfile, find_names, open_filter
 
 JAIL = Jail(uid=990, gid=991)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from snf_ganeti.errors import InputError, SettingsError
 from snf_image_helper.accounts import hash_password
-from snf_image_host.parameters import (
+from snf_image_host.os_parameters.parameters import (
     TABLE,
     Checksum,
     Parameters,

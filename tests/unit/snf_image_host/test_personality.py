@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from snf_image_helper.protocol import PersonalityFile
-from snf_image_host import personality
-from snf_image_host.personality import parse_personality
+from snf_image_host.os_parameters import personality
+from snf_image_host.os_parameters.personality import parse_personality
 
 SECRET = base64.b64encode(b"s3cr3t").decode()
 

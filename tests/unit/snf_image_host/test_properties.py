@@ -2,7 +2,7 @@
 
 import pytest
 
-from snf_image_host.properties import (
+from snf_image_host.os_parameters.properties import (
     check_properties,
     find_doubtful_flags,
     is_set,

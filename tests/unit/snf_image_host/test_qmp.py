@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from snf_ganeti.errors import DeadlineError, NodeError
-from snf_image_host.qmp import Command, QemuEnded, Qmp
+from snf_image_host.helper_vm.qmp import Command, QemuEnded, Qmp
 
 GREETING = b'{"QMP": {"version": {}, "capabilities": []}}\n'
 DONE = b'{"return": {}}\n'

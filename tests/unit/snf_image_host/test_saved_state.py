@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from snf_ganeti.errors import NodeError
-from snf_image_host.appliance import Appliance, Manifest
-from snf_image_host.saved_state import (
+from snf_image_host.helper_vm.appliance import Appliance, Manifest
+from snf_image_host.helper_vm.saved_state import (
     SavedState,
     make_conditions,
     read_state,

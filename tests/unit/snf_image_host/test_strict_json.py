@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snf_image_host.strict_json import parse_json
+from snf_image_host.os_parameters.strict_json import parse_json
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),

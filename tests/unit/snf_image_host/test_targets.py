@@ -7,9 +7,9 @@ import pytest
 
 from snf_ganeti.errors import InputError, NodeError
 from snf_image_host.ceph import RbdImage, find_key, parse_keyring, parse_rbd_uri
+from snf_image_host.confinement.jail import Jail
 from snf_image_host.environ import Disk
-from snf_image_host.jail import Jail
-from snf_image_host.nbd_server import make_server_argv
+from snf_image_host.nbd.nbd_server import make_server_argv
 from snf_image_host.targets import open_target
 from snf_image_host.targets.uri import parse_uri
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from snf_ganeti import process
 from snf_ganeti.errors import InputError, NodeError
 from snf_image_host import transfer
-from snf_image_host.dump import DumpReader, make_head, make_piece_head
+from snf_image_host.copying.dump import DumpReader, make_head, make_piece_head
+from snf_image_host.helper_vm.vm import VmDisk
 from snf_image_host.transfer import make_dump, measure_dump, restore_dump
-from snf_image_host.vm import VmDisk
 
 BLOCK = 4096
 

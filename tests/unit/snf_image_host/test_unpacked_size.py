@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from snf_image_host.unpacked_size import read_least
+from snf_image_host.copying.unpacked_size import read_least
 
 DATA = os.urandom(3000) + bytes(5_000_000)
 HEADS = [

@@ -2,7 +2,7 @@
 
 import pytest
 
-from snf_image_host.vm import (
+from snf_image_host.helper_vm.vm import (
     Boot,
     DiskKind,
     Restore,

@@ -7,10 +7,10 @@ import pytest
 from snf_ganeti.errors import InputError, SettingsError
 from vncauthproxy import controllers, settings
 from vncauthproxy.api import find_routes, parse_order
-from vncauthproxy.http_server import Request
+from vncauthproxy.connections.http_server import Request
+from vncauthproxy.connections.websocket import find_ticket
+from vncauthproxy.instances.targets import Target
 from vncauthproxy.page import Page
-from vncauthproxy.targets import Target
-from vncauthproxy.websocket import find_ticket
 
 
 def test_order_of_a_ticket() -> None:

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from testbed.cutting import cut_randomly
-from vncauthproxy.client_messages import CLIPBOARD_LIMIT, ClientMessages, Kind
-from vncauthproxy.rfb import ProtocolError
+from vncauthproxy.protocol.client_messages import CLIPBOARD_LIMIT, ClientMessages, Kind
+from vncauthproxy.protocol.rfb import ProtocolError
 
 SOAK = bool(os.environ.get("SNF_SOAK"))
 SHOWN = {

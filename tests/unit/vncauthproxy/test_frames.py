@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 
 from testbed.cutting import cut_randomly
-from vncauthproxy.frames import Frames, make_head, unmask
+from vncauthproxy.connections.frames import Frames, make_head, unmask
 
 SOAK = bool(os.environ.get("SNF_SOAK"))
 LIMIT = 1000

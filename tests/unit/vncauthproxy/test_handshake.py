@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from testbed.cutting import cut_randomly
 from testbed.rfb_peers import CASES, PASSWORD, converse, judge, settle
-from vncauthproxy.client_handshake import Demand, connect
-from vncauthproxy.handshake import Check, Handshake, Login, StartTls
-from vncauthproxy.rfb import ProtocolError, Security, Subtype, Version
-from vncauthproxy.server_handshake import Offer, serve
-from vncauthproxy.vnc_auth import make_response
+from vncauthproxy.protocol.client_handshake import Demand, connect
+from vncauthproxy.protocol.handshake import Check, Handshake, Login, StartTls
+from vncauthproxy.protocol.rfb import ProtocolError, Security, Subtype, Version
+from vncauthproxy.protocol.server_handshake import Offer, serve
+from vncauthproxy.protocol.vnc_auth import make_response
 
 SOAK = bool(os.environ.get("SNF_SOAK"))
 STREAMS = 100_000 if SOAK else 10_000

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from snf_ganeti.errors import InputError, NodeError, SettingsError
-from vncauthproxy import passwd, users
-from vncauthproxy.legacy_console import Ports
-from vncauthproxy.legacy_request import Forwarding, parse_forwarding
+from vncauthproxy import users
+from vncauthproxy.commands import passwd
+from vncauthproxy.entrances.legacy_console import Ports
+from vncauthproxy.entrances.legacy_request import Forwarding, parse_forwarding
 
 REQUEST = {
     "source_port": 0,

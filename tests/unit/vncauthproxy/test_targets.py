@@ -8,10 +8,10 @@ import pytest
 
 from snf_ganeti.errors import InputError, NodeError
 from vncauthproxy import settings
-from vncauthproxy.backend import make_demand
-from vncauthproxy.rapi import Console, parse_console
-from vncauthproxy.rfb import Subtype
-from vncauthproxy.targets import Place, Target, find_places, find_socket, parse_target
+from vncauthproxy.instances.backend import make_demand
+from vncauthproxy.instances.rapi import Console, parse_console
+from vncauthproxy.instances.targets import Place, Target, find_places, find_socket, parse_target
+from vncauthproxy.protocol.rfb import Subtype
 
 LOOPBACK = settings.Targets(networks=("127.0.0.0/8",), ports="5900-5999")
 

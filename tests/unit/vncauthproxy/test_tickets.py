@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from vncauthproxy import tickets
-from vncauthproxy.targets import Target
-from vncauthproxy.ticket_stores import MemoryStore
+from vncauthproxy.instances.targets import Target
+from vncauthproxy.protocol.vnc_auth import make_response
+from vncauthproxy.stores.ticket_stores import MemoryStore
 from vncauthproxy.tickets import Grant, TicketRefused
-from vncauthproxy.vnc_auth import make_response
 
 GRANT = Grant(
     session="0123456789abcdef",

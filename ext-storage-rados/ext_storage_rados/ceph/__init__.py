@@ -1,0 +1,1 @@
+"""The cluster: as whom it is reached, and who may write."""

@@ -1,0 +1,1 @@
+"""Golden images: made of files and of volumes, cloned, retired."""

@@ -1,0 +1,1 @@
+"""Ganeti's job queue: its files, and what changed in them."""

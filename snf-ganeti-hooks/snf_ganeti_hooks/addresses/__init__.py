@@ -1,0 +1,1 @@
+"""Addresses for guests: dnsmasq's configuration and processes; nfdhcpd's files."""

@@ -1,0 +1,1 @@
+"""What Ganeti knows: its files on this node, its query daemon, instances' tags."""

@@ -1,0 +1,1 @@
+"""Which packets a NIC may send and get, as nftables' rules; nothing here acts."""

@@ -1,0 +1,1 @@
+"""The places that read and change the kernel: nftables, links, routes, neighbours."""

@@ -1,0 +1,1 @@
+"""How a NIC's tap joins its kind of network."""

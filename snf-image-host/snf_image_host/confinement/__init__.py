@@ -1,0 +1,1 @@
+"""Unprivileged, confined child processes: what touches an image runs in one."""

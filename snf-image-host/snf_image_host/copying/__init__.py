@@ -1,0 +1,1 @@
+"""An image's bytes on their way to a disk: unpacked, checked, without their zeros."""

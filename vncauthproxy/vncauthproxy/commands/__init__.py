@@ -1,0 +1,1 @@
+"""The commands: daemon's start, check, client, the legacy users' file."""

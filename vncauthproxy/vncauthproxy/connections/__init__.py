@@ -1,0 +1,1 @@
+"""Connections in asyncio: streams, TLS, HTTP, WebSockets, the listening ports."""

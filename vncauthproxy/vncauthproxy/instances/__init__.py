@@ -1,0 +1,1 @@
+"""The instances' side: what may be opened, where it is, and getting in there."""

@@ -1,0 +1,1 @@
+"""The Remote Framebuffer protocol without I/O: handshakes and client messages."""
