@@ -86,9 +86,13 @@ dhcp-host={MACS[4]},[fd77:4::50]
 """
 
 
-def run(*argv: str) -> str:
+_BUILD_TIMEOUT = 900.0
+"""Seconds for a root file system, which is made once: it comes over the network."""
+
+
+def run(*argv: str, timeout: float = 120) -> str:
     done = subprocess.run(
-        argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120
+        argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout
     )
     assert done.returncode == 0, f"{argv}: {done.stdout}"
     return str(done.stdout)
@@ -178,7 +182,8 @@ def root(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
         run("rm", "-rf", str(base))
         CACHE.mkdir(parents=True, exist_ok=True)
         include = ",".join([*PACKAGES, CLIENTS[suite]])
-        run("mmdebstrap", "--variant=minbase", f"--include={include}", suite, str(base))
+        argv = ("mmdebstrap", "--variant=minbase", f"--include={include}", suite, str(base))
+        run(*argv, timeout=_BUILD_TIMEOUT)
         (base / ".ready").touch()
     for name in ("upper", "work", "root"):
         (tmp_path / name).mkdir()
