@@ -259,7 +259,7 @@ def test_frames_that_end_a_session(sharing: Proxy, kind: str) -> None:
 
 def test_connections_without_number(sharing: Proxy) -> None:
     """Beyond a limit of an address they are dropped; they are silent or half open."""
-    ticket, before = sharing.order(), count_descriptors(sharing)
+    ticket, before = sharing.order(lifetime=600), count_descriptors(sharing)
     peers: list[socket.socket] = []
     for _ in range(CONNECTIONS):
         with contextlib.suppress(OSError):
