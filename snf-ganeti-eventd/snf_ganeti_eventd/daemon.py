@@ -28,6 +28,8 @@ LOCK = "lock"
 _SAVE_SECONDS = 0.25
 """Between two writes of the cursor."""
 _BACKOFF = (1.0, 30.0)
+_PROBE_SECONDS = 10.0
+"""After so much quiet a job whose messages nobody takes is tried again."""
 _LAST_SECONDS = 10.0
 """How long the end waits for confirms."""
 
@@ -182,7 +184,10 @@ class Daemon:
 
     async def _sleep(self) -> None:
         """Until something happened, or the next look is due."""
-        await _wait(self._wake, max(0.0, self._rescan_at - time.monotonic()))
+        backlog = self._follower.backlog
+        seconds = max(0.0, self._rescan_at - time.monotonic())
+        if not await _wait(self._wake, min(seconds, _PROBE_SECONDS) if backlog.parked else seconds):
+            backlog.probe()
         self._wake.clear()
 
     def _set_gauges(self) -> None:
@@ -194,10 +199,12 @@ class Daemon:
         self.metrics.master.set_function(lambda: float(self._is_master))
 
 
-async def _wait(event: asyncio.Event, seconds: float) -> None:
+async def _wait(event: asyncio.Event, seconds: float) -> bool:
+    """Until the event, or so long; gives whether it came."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            await event.wait()
+            return await event.wait()
+    return False
 
 
 def run(settings: Settings) -> int:
