@@ -235,10 +235,9 @@ def _build_probe(helper_dir: Path, program: Path) -> None:
 def _pack_probe(program: Path) -> bytes:
     with tempfile.TemporaryDirectory() as scratch:
         shutil.copyfile(program, Path(scratch, "probe.py"))
-        package = Path(scratch, "snf_image_host")
-        package.mkdir()
-        (package / "__init__.py").touch()
-        shutil.copyfile(cgroup.__file__, package / "cgroup.py")
+        module = Path(scratch, *cgroup.__name__.split(".")).with_suffix(".py")
+        module.parent.mkdir(parents=True)  # packages without an __init__ do
+        shutil.copyfile(cgroup.__file__, module)
         init = Path(scratch, "init")
         init.write_text(_INIT.read_text().replace("-m snf_image_helper", "/probe.py"))
         init.chmod(0o755)
