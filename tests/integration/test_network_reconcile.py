@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
+from snf_ganeti.errors import CommandError
 from testbed.bed import Bed
 from testbed.deadline import wait_for
 from testbed.hosting import SCRIPT, Hosting, NicWords, open_hosting
@@ -141,7 +142,7 @@ def kill_script(hosting: Hosting, rng: random.Random) -> None:
     hosting.add_station(nic.tap, nic.mac)
     limit = f"{rng.uniform(0.2, 2.0):.2f}"
     hosting.node.run(
-        *("timeout", "--signal=KILL", limit, SCRIPT), env=nic.make_environ(), ok=range(256)
+        *("timeout", "--signal=KILL", limit, SCRIPT), env=nic.make_environ(), ok=range(-9, 256)
     )
     hosting.ip("link del tap9")
     reconcile(hosting)
@@ -199,7 +200,10 @@ def test_the_service_repairs_addresses_by_itself(hosting: Hosting, bed: Bed) -> 
         for name in ["true", *names]:
             shell(hosting, name)
             asked = ("busybox", "udhcpc", "-f", "-q", "-n", "-i", "eth0", "-t", "40", "-T", "1")
-            said = guest.run(*asked, "-s", "/bin/true").stderr
+            try:
+                said = guest.run(*asked, "-s", "/bin/true").stderr
+            except CommandError as error:
+                raise AssertionError(f"no address after: {name}") from error
             assert "198.51.100.9" in said, name
     hosting.ip("link del tap8")
     reconcile(hosting)

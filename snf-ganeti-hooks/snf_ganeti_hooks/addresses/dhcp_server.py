@@ -114,9 +114,9 @@ class DhcpServers:
         return self
 
     def __exit__(self, *error: object) -> None:
+        (self.run / PROBLEMS).unlink(missing_ok=True)
         for each in self._running.values():
             each.stop()
-        (self.run / PROBLEMS).unlink(missing_ok=True)
 
     def update(self, nics: Iterable[Nic], settings: Settings, *, look: bool) -> None:
         """Serve these NICs, and no other; what fails for one network does not stop another.
@@ -155,8 +155,9 @@ class DhcpServers:
     ) -> str:
         """Serve the networks of a process; gives why that is not done, or nothing."""
         try:
-            for service in services:
-                set_interface(links, service)
+            made = [set_interface(links, service) for service in services]
+            if any(made):
+                dnsmasq.stop()  # it would go on with the interface that was there before
             dnsmasq.update(services)
         except SnfError as error:
             return str(error)
@@ -188,16 +189,18 @@ def remove_interfaces(links: Mapping[str, link.Link], services: Iterable[Service
     link.run_batch([f"link del {name}" for name in gone], force=True)
 
 
-def set_interface(links: Mapping[str, link.Link], service: Service) -> None:
-    """Make the interface of a service, if it is not there as it should be. Raises SnfError."""
+def set_interface(links: Mapping[str, link.Link], service: Service) -> bool:
+    """Make the interface of a service, if it is not there as it should be; gives whether it was
+    made. Raises SnfError."""
     name, port = service.interface, links.get(service.port)
     if name in links and (not service.port or (port and port.master == service.first.link)):
-        return
+        return False
     if name in links:
         link.run_batch([f"link del {name}"])
     link.run_batch(make_interface_lines(service))
     link.set_sysctls(make_sysctls(service))
     link.run_batch(make_address_lines(service))
+    return True
 
 
 def make_interface_lines(service: Service) -> list[str]:
