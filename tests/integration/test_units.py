@@ -56,6 +56,12 @@ SERVICES = (
     Service("vncauthproxy.service", "vncauthproxy", 20),
 )
 UNITS = " ".join(service.unit for service in SERVICES)
+JOBS = (
+    Service("snf-rados-audit.service", "root", 40),
+    Service("snf-rados-purge.service", "root", 40),
+)
+"""What timers start, and what then ends by itself."""
+TIMERS = tuple(job.unit.replace(".service", ".timer") for job in JOBS)
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,8 @@ class Guest:
 def guest(root: None, request: pytest.FixtureRequest) -> Iterator[Guest]:
     """Booted, with the services as their packages leave them."""
     debs = sorted((BUILD / "deb").glob("*.deb"))
-    assert sorted(list_units(debs)) == [service.unit for service in SERVICES]
+    known = (*(each.unit for each in (*SERVICES, *JOBS)), *TIMERS)
+    assert sorted(list_units(debs)) == sorted(known)
     with booted_services(request.param, debs) as vm, vm.log_in(BOOT_SECONDS) as client:
         guest = Guest(client)
         guest.run("systemctl is-system-running --wait", ok=False)
@@ -114,8 +121,9 @@ def guest(root: None, request: pytest.FixtureRequest) -> Iterator[Guest]:
 
 
 def test_units_are_well_formed_and_confined(guest: Guest) -> None:
-    assert guest.run(f"systemd-analyze verify --man=no {UNITS}") == ""
-    for service in SERVICES:
+    timed = " ".join((*TIMERS, *(job.unit for job in JOBS)))
+    assert guest.run(f"systemd-analyze verify --man=no {UNITS} {timed}") == ""
+    for service in (*SERVICES, *JOBS):
         threshold = f"--threshold={service.exposure}"
         guest.run(f"systemd-analyze security --no-pager {threshold} {service.unit}")
 
@@ -127,6 +135,16 @@ def test_services_come_with_the_boot(guest: Guest) -> None:
     *started, console = (guest.show(service.unit) for service in SERVICES)
     assert [each["ActiveState"] for each in started] == ["active"] * len(started)
     assert (console["ActiveState"], console["ConditionResult"]) == ("inactive", "no")
+
+
+def test_timers_come_with_the_boot(guest: Guest) -> None:
+    """What they start finds no configuration of Ganeti or Ceph, which is no failure."""
+    for timer, job in zip(TIMERS, JOBS, strict=True):
+        state = guest.show(timer)
+        assert (state["UnitFileState"], state["ActiveState"]) == ("enabled", "active")
+        assert (state["SubState"], state["Unit"]) == ("waiting", job.unit)
+        guest.run(f"systemctl start {job.unit}")
+        assert guest.show(job.unit)["ConditionResult"] == "no"
 
 
 def test_services_are_ready_as_the_users_that_they_should_be(guest: Guest) -> None:
