@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from snf_ganeti import process
-from snf_ganeti.errors import NodeError, SnfError
+from snf_ganeti.errors import LockError, NodeError, SnfError
+from snf_ganeti.lock import lock_file
 from snf_ganeti_hooks.addresses.dhcp import (
     SERVER_ADDRESS,
     Service,
@@ -29,6 +30,9 @@ log = logging.getLogger(__name__)
 
 LEASES = Path("/var/lib/snf-ganeti-hooks/leases")
 PROBLEMS = "dhcp-problems.json"
+LOCK = "dhcp.lock"
+"""Held by who serves, as long as it lives."""
+_LOCK_SECONDS = 10.0
 _LIMIT = 16 << 20
 _RESTART_SECONDS = 2.0
 
@@ -108,8 +112,10 @@ class DhcpServers:
         self._running: dict[str, Dnsmasq] = {}
         self._problems: dict[str, str] = {}
         self._served: list[Service] | None = None
+        self._lock = contextlib.ExitStack()
 
     def __enter__(self) -> "DhcpServers":
+        self._lock.enter_context(lock_file(self.run / LOCK, timeout=_LOCK_SECONDS))
         (self.run / PROBLEMS).unlink(missing_ok=True)
         return self
 
@@ -117,6 +123,7 @@ class DhcpServers:
         (self.run / PROBLEMS).unlink(missing_ok=True)
         for each in self._running.values():
             each.stop()
+        self._lock.close()
 
     def update(self, nics: Iterable[Nic], settings: Settings, *, look: bool) -> None:
         """Serve these NICs, and no other; what fails for one network does not stop another.
@@ -174,7 +181,12 @@ class DhcpServers:
 
 
 def read_problems(run: Path = RUN) -> dict[str, str]:
-    """Tap → why its guest gets no address from this node now."""
+    """Tap → why its guest gets no address from this node now; what a service that was killed
+    has left says nothing of that."""
+    if not (run / PROBLEMS).exists():
+        return {}
+    with contextlib.suppress(LockError, OSError), lock_file(run / LOCK, shared=True):
+        return {}
     try:
         with (run / PROBLEMS).open("rb") as file:
             return {str(tap): str(text) for tap, text in json.loads(file.read(_LIMIT)).items()}
