@@ -23,6 +23,7 @@ from snf_ganeti.errors import InputError, run_main
 from testbed import appliance, images
 from testbed.bed import Bed, close_bed, open_bed
 from testbed.ceph import Ceph, start_ceph
+from testbed.deadline import wait_for
 from testbed.deployed import (
     IMAGES,
     PASSWORD,
@@ -57,6 +58,9 @@ CLONED: Mapping[str, Any] = {
 """How the clone differs from the first instance."""
 _WELCOME = Personality("/etc/motd", b"Deployed by snf-image: nobody on the node opened me.\n")
 _BOOT_SECONDS = 600.0
+_EVENT_SECONDS = 30.0
+_FOLLOW_SECONDS = 1.2
+"""tail(1) looks once a second whether there is more to show."""
 _SHOWN = (
     ("host name", "hostname"),
     ("disk", "lsblk --noheadings --output NAME,SIZE,FSSIZE,MOUNTPOINT /dev/vda"),
@@ -145,6 +149,8 @@ def add_instance(cluster: Cluster, instance: Deployed) -> None:
     show = ["tail", "--follow", "--lines=+1", str(events)]
     with open_tail(cluster.node, events), process.spawn(show, stdout=sys.stdout.fileno()):
         print(cluster.add_instance(instance.name, *instance.make_options()))
+        wait_for("the job's last event", lambda: "success" in events.read_text(), _EVENT_SECONDS)
+        time.sleep(_FOLLOW_SECONDS)
 
 
 def show_instance(cluster: Cluster, instance: Deployed) -> None:
