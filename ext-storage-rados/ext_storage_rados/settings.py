@@ -1,12 +1,12 @@
 """What a site sets for ext-storage-rados: `/etc/ext-storage-rados/`, see `snf_ganeti.settings`."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from ext_storage_rados.ceph.access import Access
 from snf_ganeti.errors import SettingsError
-from snf_ganeti.settings import ETC, read_settings
+from snf_ganeti.settings import ETC, Bounds, read_settings
 
 COMPONENT = "ext-storage-rados"
 
@@ -28,15 +28,15 @@ class Settings:
     features: tuple[str, ...] = (
         *("layering", "exclusive-lock", "object-map", "fast-diff", "deep-flatten"),
     )
-    stripe_unit: int = 0
-    stripe_count: int = 0
+    stripe_unit: Annotated[int, Bounds(0)] = 0
+    stripe_count: Annotated[int, Bounds(0)] = 0
     data_pool: str = ""
-    qos_iops: int = 0
-    qos_bps: int = 0
+    qos_iops: Annotated[int, Bounds(0)] = 0
+    qos_bps: Annotated[int, Bounds(0)] = 0
     device: Literal["auto", "krbd", "export"] = "auto"
     ganeti: Literal["auto", "3.0", "3.1", "3.2"] = "auto"
     timeout: float = 30.0
-    trash_delay: float = 0.0
+    trash_delay: Annotated[float, Bounds(0)] = 0.0
     flatten_depth: int = 4
     publisher: str = "publisher"
     max_image_size: int = 131072
@@ -56,15 +56,6 @@ def read(etc: Path = ETC) -> Settings:
 
 def check(settings: Settings) -> None:
     """Raises SettingsError for a value of the right type that can't work."""
-    for each in fields(Settings):
-        value = getattr(settings, each.name)
-        if isinstance(value, Path) and not value.is_absolute():
-            raise SettingsError(f"{each.name} must be an absolute path, not {str(value)!r}")
-        if isinstance(value, int | float) and not 0 <= value < float("inf"):
-            raise SettingsError(f"{each.name} can't be less than 0, and is {value!r}")
-    for name in ("timeout", "flatten_depth"):
-        if not getattr(settings, name):
-            raise SettingsError(f"{name} must be more than 0")
     for name in ("user", "pool", "image_pool", "publisher", "conversion_user"):
         if not getattr(settings, name):
             raise SettingsError(f"{name} must not be empty")

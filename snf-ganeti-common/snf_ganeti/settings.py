@@ -2,17 +2,20 @@
 
 `/etc/<component>/<component>.toml` comes first, then `conf.d/*.toml` by name; a later file
 overrides single keys. Tables are nested dataclasses, and arrays of tables tuples of them. The
-dataclass declares every key, its type and its default once; a key it does not know, or another
-type, is an error that names file, key and expected type. Nothing is executed.
+dataclass declares every key, its type and its default once; a key it does not know, another type,
+a path that is not absolute and a number out of its bounds are errors that name file, key and what
+is expected. Nothing is executed.
 """
 
 import dataclasses
+import math
 import tomllib
 import types
 import typing
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from snf_ganeti.errors import SettingsError
 
@@ -24,8 +27,29 @@ _WORDS: Mapping[Any, str] = {
     int: "an integer",
     float: "a number",
     bool: "true or false",
-    Path: "a path",
+    Path: "an absolute path",
 }
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Which numbers a key takes, both ends included: `Annotated[int, Bounds(576, 65535)]`.
+
+    A number without bounds is more than 0, and no number is infinite: a deadline of nothing and
+    one that never comes each stop a service in their own way.
+    """
+
+    least: float
+    most: float = math.inf
+
+    def __contains__(self, number: float) -> bool:
+        return self.least <= number <= self.most and number < math.inf
+
+    def __str__(self) -> str:
+        return f"at least {self.least}" if self.most == math.inf else f"{self.least} to {self.most}"
+
+
+Port = Annotated[int, Bounds(1, 65535)]
 
 
 def find_files(component: str, etc: Path = ETC) -> list[Path]:
@@ -53,7 +77,7 @@ def parse_table(
     kind: type[Any], table: Mapping[str, Any], where: str, at: str = ""
 ) -> dict[str, Any]:
     """Check a TOML table against a dataclass; give its values in the declared types."""
-    hints = typing.get_type_hints(kind)
+    hints = typing.get_type_hints(kind, include_extras=True)
     fields = {field.name for field in dataclasses.fields(kind)}
     values: dict[str, Any] = {}
     for key, value in table.items():
@@ -73,20 +97,23 @@ def _parse_value(hint: Any, value: Any, where: str, key: str) -> Any:
         return value
     if get_origin(hint) is tuple and isinstance(value, list):
         return tuple(_parse_value(get_args(hint)[0], item, where, key) for item in value)
-    if hint is Path and isinstance(value, str):
+    if hint is Path and isinstance(value, str) and value.startswith("/"):
         return Path(value)
-    if hint is float and type(value) is int:
-        return float(value)
-    if hint in _WORDS and type(value) is hint:
-        return value
-    raise SettingsError(f"{where}: {key} must be {describe_type(hint)}, not {value!r}")
+    kind, bounds = get_args(hint) if get_origin(hint) is Annotated else (hint, None)
+    if kind is float and type(value) is int:
+        value = float(value)
+    if kind not in _WORDS or type(value) is not kind:
+        raise SettingsError(f"{where}: {key} must be {describe_type(hint)}, not {value!r}")
+    if kind in (int, float) and not (0 < value < math.inf if bounds is None else value in bounds):
+        raise SettingsError(f"{where}: {key} must be {bounds or 'more than 0'}, not {value!r}")
+    return value
 
 
 def describe_type(hint: Any) -> str:
     """A type in words, for messages and for the manual."""
     if dataclasses.is_dataclass(hint):
         return "a table"
-    if get_origin(hint) in (Union, types.UnionType):
+    if get_origin(hint) in (Annotated, Union, types.UnionType):
         return describe_type(get_args(hint)[0])
     if get_origin(hint) is Literal:
         return "one of " + ", ".join(f'"{word}"' for word in get_args(hint))

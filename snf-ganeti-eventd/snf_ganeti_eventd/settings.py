@@ -3,10 +3,10 @@
 import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from snf_ganeti.errors import SettingsError
-from snf_ganeti.settings import ETC, read_settings
+from snf_ganeti.settings import ETC, Bounds, read_settings
 from snf_ganeti_eventd.messages.opcode import Kind
 
 COMPONENT = "snf-ganeti-eventd"
@@ -49,7 +49,7 @@ class MetricsSettings:
     """port: 0 for none."""
 
     address: str = "127.0.0.1"
-    port: int = 9477
+    port: Annotated[int, Bounds(0, 65535)] = 9477
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,6 @@ def check(settings: Settings) -> None:
     unknown = sorted(set(settings.events) - set(map(str, Kind)))
     if unknown:
         raise SettingsError(f"events has {unknown[0]!r}", hint=f"there are: {', '.join(Kind)}")
-    _check_paths(settings)
-    _check_numbers(settings)
     if settings.transport == "amqp":
         _check_amqp(settings.amqp)
     try:
@@ -124,34 +122,6 @@ def read_password(path: Path) -> str:
     if not password:
         raise SettingsError(f"amqp.password_file {path} has no password in its first line")
     return password
-
-
-def _check_paths(settings: Settings) -> None:
-    paths = {
-        "ganeti_dir": settings.ganeti_dir,
-        "luxi_socket": settings.luxi_socket,
-        "state_dir": settings.state_dir,
-        "log.path": settings.log.path,
-    }
-    for name, path in paths.items():
-        if not path.is_absolute():
-            raise SettingsError(f"{name} must be an absolute path, not {str(path)!r}")
-
-
-def _check_numbers(settings: Settings) -> None:
-    numbers = {
-        "rescan_interval": settings.rescan_interval,
-        "luxi_timeout": settings.luxi_timeout,
-        "log.max_size": settings.log.max_size,
-        "log.keep": settings.log.keep,
-        "amqp.connect_timeout": settings.amqp.connect_timeout,
-        "amqp.confirm_timeout": settings.amqp.confirm_timeout,
-    }
-    for name, value in numbers.items():
-        if not 0 < value < float("inf"):
-            raise SettingsError(f"{name} must be more than 0, not {value!r}")
-    if not 0 <= settings.metrics.port < 65536:
-        raise SettingsError(f"metrics.port must be 0 to 65535, not {settings.metrics.port}")
 
 
 def _check_amqp(amqp: AmqpSettings) -> None:

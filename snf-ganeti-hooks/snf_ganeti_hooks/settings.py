@@ -5,13 +5,16 @@ import re
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from pathlib import Path
+from typing import Annotated
 
 from snf_ganeti.errors import SettingsError
-from snf_ganeti.settings import ETC, find_files, read_settings
+from snf_ganeti.settings import ETC, Bounds, Port, find_files, read_settings
 from snf_ganeti_hooks.firewall.profile import ProfileSettings
 from snf_ganeti_hooks.nic import Network
 
 COMPONENT = "snf-ganeti-hooks"
+Mtu = Annotated[int, Bounds(0, 65535)]
+Lease = Annotated[int, Bounds(120, 1 << 31)]
 _MAC = re.compile(r"[0-9a-f][02468ace](:[0-9a-f]{2}){5}")
 _DOMAIN = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*\.?")
 
@@ -32,8 +35,8 @@ class DhcpSettings:
     search: tuple[str, ...] = ()
     ntp: tuple[str, ...] = ()
     routes: tuple[str, ...] = ()
-    mtu: int = 0
-    lease: int = 3600
+    mtu: Mtu = 0
+    lease: Lease = 3600
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,8 @@ class NetworkSettings:
     search: tuple[str, ...] | None = None
     ntp: tuple[str, ...] | None = None
     routes: tuple[str, ...] | None = None
-    mtu: int | None = None
-    lease: int | None = None
+    mtu: Mtu | None = None
+    lease: Lease | None = None
 
 
 @dataclass(frozen=True)
@@ -61,11 +64,11 @@ class DnsSettings:
     """
 
     server: str = ""
-    port: int = 53
+    port: Port = 53
     zone: str = ""
     reverse_zones: tuple[str, ...] = ()
     key_file: Path = Path("/etc/snf-ganeti-hooks/dns.key")
-    ttl: int = 300
+    ttl: Annotated[int, Bounds(0, 1 << 31)] = 300
 
 
 @dataclass(frozen=True)
@@ -145,8 +148,6 @@ def check(settings: Settings) -> None:
         _check_dhcp(replace_dhcp(settings.dhcp, each), f"network {each.name}: ")
     dns = settings.dns
     _require(not dns.server or _is_address(dns.server), "dns.server", dns.server, "an address")
-    _require(0 < dns.port < 65536, "dns.port", dns.port, "a port")
-    _require(dns.ttl >= 0, "dns.ttl", dns.ttl, "seconds")
     _require(bool(dns.zone) or not dns.server, "dns.zone", dns.zone, "the zone of names")
     for name, zones in (("zone", (dns.zone,)), ("reverse_zones", dns.reverse_zones)):
         for zone in filter(None, zones):
@@ -162,7 +163,6 @@ def _check_dhcp(dhcp: DhcpSettings, where: str) -> None:
     for value in dhcp.routes:
         _require(_is_route(value), f"{where}routes", value, "SUBNET via ADDRESS")
     _require(dhcp.mtu == 0 or 576 <= dhcp.mtu <= 65535, f"{where}mtu", dhcp.mtu, "0 or an MTU")
-    _require(120 <= dhcp.lease <= 1 << 31, f"{where}lease", dhcp.lease, "at least 120 s")
 
 
 def parse_route(text: str) -> tuple[IPv4Network, IPv4Address]:

@@ -4,10 +4,11 @@ import ipaddress
 import socket
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from snf_ganeti.errors import SettingsError
-from snf_ganeti.settings import ETC, read_settings
+from snf_ganeti.settings import ETC, Bounds, Port, read_settings
 
 COMPONENT = "vncauthproxy"
 _ETC = Path("/etc/vncauthproxy")
@@ -18,7 +19,7 @@ class Listen:
     """address: "::" is every address, of IPv4 too. first_byte_wait: see `viewer`."""
 
     address: str = "::"
-    port: int = 8443
+    port: Port = 8443
     public_url: str = ""
     certificate: Path = _ETC / "tls/cert.pem"
     key: Path = _ETC / "tls/key.pem"
@@ -52,7 +53,7 @@ class Targets:
     ports: str = "5900-15999"
     unix_directories: tuple[Path, ...] = ()
     password_file: Path | None = None
-    tls: str = "prefer"
+    tls: Literal["off", "prefer", "require"] = "prefer"
     ca: Path | None = None
     certificate: Path | None = None
     key: Path | None = None
@@ -76,9 +77,9 @@ class Limits:
     handshake: float = 15.0
     login: float = 120.0
     stalled: float = 60.0
-    idle: float = 3600.0
+    idle: Annotated[float, Bounds(0)] = 3600.0
     session: float = 28800.0
-    drain: float = 0.0
+    drain: Annotated[float, Bounds(0)] = 0.0
     connections: int = 8192
     handshakes_per_address: int = 256
     sessions: int = 2000
@@ -98,7 +99,7 @@ class Legacy:
 
     enabled: bool = False
     address: str = "127.0.0.1"
-    port: int = 24999
+    port: Port = 24999
     require_tls: bool = True
     console_address: str = "::"
     advertised_address: str = ""
@@ -126,9 +127,6 @@ class Settings:
         return given or f"https://{socket.getfqdn()}:{self.listen.port}"
 
 
-TLS_MODES = ("off", "prefer", "require")
-
-
 def read(etc: Path = ETC) -> Settings:
     """Read and check. Raises SettingsError that names the key."""
     settings = read_settings(Settings, COMPONENT, etc)
@@ -143,7 +141,6 @@ def read(etc: Path = ETC) -> Settings:
     ):
         for network in networks:
             _checked(key, network, ipaddress.ip_network, "a network such as 10.0.0.0/24")
-    _checked("targets.tls", settings.targets.tls, TLS_MODES.index, " or ".join(TLS_MODES))
     for key, url in (("listen.public_url", settings.public_url), ("ganeti.rapi", _rapi(settings))):
         _checked(key, url, _parse_https, "an https:// URL without a user or password")
     return settings

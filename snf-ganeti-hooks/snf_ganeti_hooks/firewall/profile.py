@@ -6,12 +6,14 @@ anything: an unknown, broken or contradictory choice is `protected`, and says wh
 """
 
 import ipaddress
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
-from typing import Literal
+from typing import Annotated, Literal
 
+from snf_ganeti.settings import Bounds
 from snf_ganeti_hooks.nic import Nic
 
 TAG_PREFIX = "synnefo:network:"
@@ -30,7 +32,8 @@ class Allow:
     protocol: Literal["tcp", "udp"] = "tcp"
     ports: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
-    per_second: int = 0
+    # Judged in parse_profile, so that a bad one costs its own NICs and not everybody's settings.
+    per_second: Annotated[int, Bounds(-math.inf)] = 0
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ def read(etc: Path, text: str) -> Settings:
     [
         ('conf = "ceph.conf"', "conf must be an absolute path, not 'ceph.conf'"),
         ("timeout = 0", "timeout must be more than 0"),
-        ("timeout = nan", "timeout can't be less than 0, and is nan"),
-        ("qos_iops = -1", "qos_iops can't be less than 0, and is -1"),
+        ("timeout = nan", "timeout must be more than 0, not nan"),
+        ("qos_iops = -1", "qos_iops must be at least 0, not -1"),
         ('pool = ""', "pool must not be empty"),
         ('device = "nbd"', 'device must be one of "auto", "krbd", "export", not'),
         ("pools = 1", "unknown key pools; known here: conf, conversion_user, "),

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
 
 from snf_ganeti.errors import SettingsError
-from snf_ganeti.settings import describe_type, find_files, read_settings
+from snf_ganeti.settings import Bounds, describe_type, find_files, read_settings
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,12 @@ class Settings:
     mode: Literal["auto", "off"] = "auto"
     tags: tuple[str, ...] = ("a",)
     user: str | None = None
+    percent: Annotated[int, Bounds(0, 100)] = 50
+    delay: Annotated[float, Bounds(0)] | None = None
     limits: Limits = field(default_factory=Limits)
+
+
+KEYS = "debug, delay, folder, limits, mode, name, percent, tags, user"
 
 
 def read(etc: Path, **files: str) -> Settings:
@@ -44,9 +49,10 @@ def test_without_files_all_is_default(tmp_path: Path) -> None:
 def test_every_type_is_read(tmp_path: Path) -> None:
     text = (
         'folder = "/srv"\nname = "y"\ndebug = true\nmode = "off"\ntags = ["b", "c"]\n'
-        'user = "z"\n[limits]\nseconds = 7\n'
+        'user = "z"\npercent = 0\ndelay = 0\n[limits]\nseconds = 7\n'
     )
-    expected = Settings(Path("/srv"), "y", True, "off", ("b", "c"), "z", Limits(7.0, 3))
+    limits = Limits(7.0, 3)
+    expected = Settings(Path("/srv"), "y", True, "off", ("b", "c"), "z", 0, 0.0, limits)
     found = read(tmp_path, main=text)
     assert found == expected
     assert type(found.limits.seconds) is float
@@ -73,7 +79,7 @@ def test_files_are_read_in_order_and_nothing_else(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("nme = 1", "unknown key nme; known here: debug, folder, limits, mode, name, tags, user"),
+        ("nme = 1", f"unknown key nme; known here: {KEYS}"),
         ("[limits]\ntry = 1", "unknown key limits.try; known here: seconds, tries"),
         ("name = 1", "name must be a string, not 1"),
         ("debug = 1", "debug must be true or false, not 1"),
@@ -84,7 +90,16 @@ def test_files_are_read_in_order_and_nothing_else(tmp_path: Path) -> None:
         ('mode = "on"', 'mode must be one of "auto", "off", not \'on\''),
         ("tags = [1]", "tags must be a string, not 1"),
         ('tags = "a"', "tags must be a list, each a string, not 'a'"),
-        ("folder = 1", "folder must be a path, not 1"),
+        ("folder = 1", "folder must be an absolute path, not 1"),
+        ('folder = "srv"', "folder must be an absolute path, not 'srv'"),
+        ("[limits]\nseconds = 0", "limits.seconds must be more than 0, not 0.0"),
+        ("[limits]\nseconds = nan", "limits.seconds must be more than 0, not nan"),
+        ("[limits]\nseconds = inf", "limits.seconds must be more than 0, not inf"),
+        ("[limits]\ntries = -1", "limits.tries must be more than 0, not -1"),
+        ("percent = 101", "percent must be 0 to 100, not 101"),
+        ("percent = 1.0", "percent must be an integer, not 1.0"),
+        ("delay = -0.5", "delay must be at least 0, not -0.5"),
+        ("delay = inf", "delay must be at least 0, not inf"),
         ("user = 1", "user must be a string, not 1"),
     ],
 )
@@ -110,6 +125,7 @@ def test_text_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
 
 
 def test_types_are_described_for_the_manual() -> None:
-    assert describe_type(tuple[Path, ...]) == "a list, each a path"
+    assert describe_type(tuple[Path, ...]) == "a list, each an absolute path"
     assert describe_type(str | None) == "a string"
+    assert describe_type(Annotated[int, Bounds(0)]) == "an integer"
     assert describe_type(Limits) == "a table"
