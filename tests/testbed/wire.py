@@ -8,7 +8,7 @@ import contextlib
 import json
 import socket
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +43,9 @@ class Wire:
     def plug(self, machine: Machine, address: str) -> None:
         """Lead a cable to a machine just powered on, whose bridge gets `address`."""
         cable = _name_cable(machine)
+        # The kernel takes down the network of a machine that lost its power in its own time,
+        # and with it the cable that led there.
+        self._ip("link", "delete", cable, ok=(0, _NO_SUCH_LINK))
         peer = ("peer", "name", _PORT, "netns", str(machine.pid))
         self._ip("link", "add", cable, "type", "veth", *peer)
         self._ip("link", "set", cable, "master", BRIDGE, "up")
@@ -81,13 +84,14 @@ class Wire:
         ):
             yield child
 
-    def _ip(self, *arguments: str) -> None:
+    def _ip(self, *arguments: str, ok: Collection[int] = (0,)) -> None:
         """This machine's `ip` on the wire: `netns PID` is a process id as seen here."""
         argv = namespaces.make_enter_network_argv(self.machine.pid, ["ip", *arguments])
-        process.run(argv)
+        process.run(argv, ok=ok)
 
 
 _BRIDGE_TYPE = ("type", "bridge")
+_NO_SUCH_LINK = 1
 
 
 def _name_cable(machine: Machine) -> str:
