@@ -52,7 +52,11 @@ def test_a_node_that_is_able_says_so(node: Node) -> None:
     [
         ('helper_dir = "/srv/work"\n', "appliance", "no helper appliance was built; run: snf-ima"),
         ("helper_uids = [0, 5]\n", "settings", "helper_uids must be 65536 to 2147483647, not 0"),
-        ("helper_uids = [90001, 90000]\n", "settings", "helper_uids must be the first and the last"),
+        (
+            "helper_uids = [90001, 90000]\n",
+            "settings",
+            "helper_uids must be the first and the last",
+        ),
         ('spool_dir = "/absent"\n', "spool", "spool_dir /absent can't be used: No such file"),
         ("helper_memory = 1000000\n", "memory", "the helper takes 1000200"),
         ("helper_ram = 5\n", "settings", "unknown key helper_ram"),

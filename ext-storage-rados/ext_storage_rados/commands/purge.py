@@ -1,0 +1,19 @@
+"""`snf-rados-image purge`: retired images that no clone needs go."""
+
+import argparse
+
+from ext_storage_rados.commands.options import Verbs, connect_as
+from ext_storage_rados.images import retirement
+from ext_storage_rados.settings import Settings
+
+
+def add(verbs: Verbs) -> None:
+    parser = verbs.add_parser("purge", help="remove retired images that no clone needs any more")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace, site: Settings) -> int:
+    with connect_as(arguments, site, site.publisher) as cluster:
+        for image in retirement.purge(cluster, site.image_pool, site.image_namespace):
+            print(f"{image} is removed")
+    return 0
