@@ -14,6 +14,7 @@ its own line; `run_main` turns it into text and status.
 
 import logging
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -118,12 +119,20 @@ def run_main(main: Callable[[], int]) -> NoReturn:
     except Terminated as stop:
         _say(f"ended by {_signal_name(stop.number)}")
         status = 128 + stop.number
-    except BrokenPipeError:
-        # The reader left; what Python would still flush at exit has nowhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 128 + signal.SIGPIPE
-    except Exception as bug:
-        log.exception("this is a bug in %s", sys.argv[0])
-        _say(f"internal error: {type(bug).__name__}: {bug}")
-        status = SnfError.exit_status
+    except Exception as error:
+        if isinstance(error, BrokenPipeError) and _has_lost_reader():
+            # What Python would still flush at exit has nowhere to go.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            status = 128 + signal.SIGPIPE
+        else:
+            log.exception("this is a bug in %s", sys.argv[0])
+            _say(f"internal error: {type(error).__name__}: {error}")
+            status = SnfError.exit_status
     sys.exit(status)
+
+
+def _has_lost_reader() -> bool:
+    """Has who reads standard output left? Any other pipe that breaks unawaited is a bug."""
+    output = select.poll()
+    output.register(sys.stdout, 0)  # errors and hang-ups are told unasked
+    return bool(output.poll(0))

@@ -78,6 +78,13 @@ def test_a_bug_shows_its_traceback_and_the_reason_last() -> None:
 
 
 @pytest.mark.spawn
+def test_a_pipe_that_is_not_the_output_and_breaks_is_a_bug() -> None:
+    ended = run_program("reader, writer = os.pipe()\nos.close(reader)\nos.write(writer, b'x')")
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].startswith("error: internal error: BrokenPipeError: ")
+
+
+@pytest.mark.spawn
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
 def test_a_signal_closes_contexts_on_the_way_out(name: str) -> None:
     ended = run_program(
