@@ -1,4 +1,5 @@
-"""Every file system of the image unmounted, the last mounted first."""
+"""Every file system of the image unmounted, the last mounted first, and all that was written
+on the disks: when the result is told, this machine may end at any moment."""
 
 import os
 from pathlib import Path
@@ -8,8 +9,16 @@ from snf_image_helper.task import Context, Skip, Task, TaskFailed
 
 
 def run(context: Context) -> None:
-    if not context.mounted:
+    mounted = bool(context.mounted)
+    if mounted:
+        _unmount_all(context)
+    for disk in context.disks:
+        _flush(disk.path)
+    if not mounted:
         raise Skip("nothing is mounted")
+
+
+def _unmount_all(context: Context) -> None:
     if context.guest is not None:
         context.guest.tree.close()
         context.guest = None
@@ -19,8 +28,6 @@ def run(context: Context) -> None:
     targets = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     if root in targets:
         raise TaskFailed(f"{root} is still mounted")
-    for disk in context.disks:
-        _flush(disk.path)
 
 
 def _flush(path: str) -> None:
