@@ -18,7 +18,7 @@ from subprocess import Popen, TimeoutExpired
 import pytest
 
 from snf_ganeti import process
-from testbed import snf_image
+from testbed import helper_killer, snf_image
 from testbed.deadline import wait_for
 from testbed.deployed import SETTINGS
 from testbed.failing_disk import open_failing_disk
@@ -31,6 +31,7 @@ SIZE = 64
 IMAGE = "mbr-primary"
 SMALL = "/srv/small"
 SECONDS = 120
+KILLER = Path(helper_killer.__file__)
 
 pytestmark = pytest.mark.usefixtures("root", "nothing_is_left")
 
@@ -45,6 +46,14 @@ def create(node: Node, disk: Path) -> None:
     done = node.run_script("create", make_environment(disk))
     assert done.status == 0, done.stderr
     snf_image.check(disk, 1)
+
+
+@pytest.fixture
+def chance(capsys: pytest.CaptureFixture[str]) -> random.Random:
+    """Chance that comes again, by the seed that it says."""
+    with capsys.disabled():
+        print(f"\nSNF_FUZZ_SEED={SEED}", flush=True)
+    return random.Random(SEED)
 
 
 def find_inner(child: Popen[bytes]) -> int:
@@ -62,16 +71,13 @@ def kill_after(node: Node, disk: Path, seconds: float) -> None:
         with contextlib.suppress(TimeoutExpired):
             child.wait(seconds)
         if child.poll() is None:
-            os.kill(inner, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it has just ended
+                os.kill(inner, signal.SIGKILL)
             child.wait(SECONDS)
 
 
-def test_create_is_killed_at_any_moment_and_then_works(
-    node: Node, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with capsys.disabled():
-        print(f"\nSNF_FUZZ_SEED={SEED}", flush=True)
-    chance, disk = random.Random(SEED), node.make_disk("killed", SIZE)
+def test_create_is_killed_at_any_moment_and_then_works(node: Node, chance: random.Random) -> None:
+    disk = node.make_disk("killed", SIZE)
     begun = time.monotonic()
     create(node, disk)
     whole = time.monotonic() - begun
@@ -121,11 +127,13 @@ def test_a_full_file_system_under_the_disk_is_one_line(node: Node, small: str) -
     assert line.endswith("No space left on device")
 
 
-def test_a_file_system_that_fills_up_under_the_helper_is_one_line(node: Node, small: str) -> None:
+def test_a_file_system_that_fills_up_under_the_helper_is_one_line(
+    node: Node, small: str, chance: random.Random
+) -> None:
     """What the guest wrote and no disk took must not count as done."""
     image = node.work / f"images/{IMAGE}.raw"
     mount_small(node, image.stat().st_blocks // 2 + 64)
-    contents = base64.b64encode(random.Random(SEED).randbytes(2 * MIB)).decode()
+    contents = base64.b64encode(chance.randbytes(2 * MIB)).decode()
     personality = json.dumps([{"path": "/srv/large", "contents": contents}])
     params = node.work / "large.json"
     params.write_text(json.dumps({"img_personality": personality}))
@@ -173,18 +181,48 @@ def test_a_disk_that_fails_is_one_line(node: Node, sound: int) -> None:
     assert "Input/output error" in line
 
 
-def test_the_helper_is_killed_and_the_same_again_works(node: Node) -> None:
-    disk, chance = node.make_disk("helper-killed", SIZE), random.Random(SEED)
+def test_the_helper_is_killed_and_the_same_again_works(node: Node, chance: random.Random) -> None:
+    disk = node.make_disk("helper-killed", SIZE)
     log = node.work / "helper.log"
     for _ in range(ROUNDS // 10):
         argv = (f"{SCRIPTS}/create",)
+        log.unlink(missing_ok=True)
         with node.machine.spawn(*argv, output=log, env=make_environment(disk)) as child:
             pid = wait_for("the helper VM", lambda: find_qemu(node), SECONDS)
             with contextlib.suppress(TimeoutExpired):
                 child.wait(chance.uniform(0, 3))
             node.machine.run("kill", "-KILL", pid, ok=(0, 1))
             assert child.wait(SECONDS) in (0, 4), log.read_text()
+        assert "Traceback" not in log.read_text()
     create(node, disk)
+
+
+@pytest.mark.parametrize(
+    ("step", "status", "said"),
+    [
+        ("wake", 0, "the saved helper does not go on"),
+        ("attach", 4, "the helper VM ended early"),
+        ("attached", 4, "the helper VM ended early"),
+        ("Ready", 4, "the helper VM ended early"),
+        ("RunResult", 0, ""),
+    ],
+)
+def test_a_helper_that_is_killed_at_a_step_is_one_line(
+    node: Node, step: str, status: int, said: str
+) -> None:
+    """Until its result it has done nothing; after that what it did is on the disk."""
+    disk = node.make_disk("killed-at", SIZE)
+    argv = ("python3", "-I", "-c", KILLER.read_text(), step)
+    done = node.machine.run(*argv, timeout=300, env=make_environment(disk), ok=ANY_STATUS)
+    assert done.status == status, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == (status != 0)
+    if status == 0:
+        snf_image.check(disk, 1)
+        with snf_image.mounted(disk, 1) as root:
+            assert (root / "etc/hostname").read_text() == "web\n"
 
 
 def find_qemu(node: Node) -> str:

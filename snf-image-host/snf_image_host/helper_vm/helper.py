@@ -196,9 +196,11 @@ class Session:
         return self.ready
 
     def wake(self) -> None:
-        """Have the runner take over this moment, and announce itself anew."""
+        """Have the runner take over this moment, and announce itself anew. If the VM has ended,
+        `wait_ready` says so."""
         self.ready = False
-        self.vm.request.sendall(make_wake_line(Wake(make_entropy(), time.time())))
+        self._unsent += make_wake_line(Wake(make_entropy(), time.time()))
+        self._send()
 
     def attach(self, disks: Sequence[VmDisk]) -> None:
         """Plug the instance's disks in; the VM may still be booting. If it has ended, `converse`

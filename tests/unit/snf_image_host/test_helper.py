@@ -2,11 +2,12 @@
 
 import base64
 import dataclasses
+import itertools
 import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import pytest
 
@@ -160,6 +161,19 @@ def test_what_wakes_a_vm_is_fresh_and_answered_anew(play: Play) -> None:
     assert abs(first.time - time.time()) < 600
 
 
+def test_a_vm_that_ended_before_it_was_woken_is_not_ready(play: Play) -> None:
+    def script(vm: FakeVm) -> None:
+        vm.request.close()
+        vm.power_off()
+        ended.set()
+
+    ended = threading.Event()
+    session = play(script).session()
+    assert ended.wait(10)
+    session.wake()
+    assert not session.wait_ready()
+
+
 def test_deadlines_count_from_when_the_host_listens(
     play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -230,6 +244,36 @@ def test_work_that_is_done_counts_even_if_the_vm_stays(
     monkeypatch.setattr("snf_image_host.helper_vm.helper._EXIT_TIMEOUT", 0.3)
     result, _ = converse(play(lambda vm: vm.send(Ready(VERSION), RunResult("ok", ""))))
     assert result.status == "ok"
+
+
+END_STEPS: Mapping[str, Callable[[FakeVm], None]] = {
+    "request": lambda vm: vm.request.close(),
+    "events": lambda vm: vm.events.close(),
+    "console": lambda vm: os.close(vm.console),
+}
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(END_STEPS)))
+def test_the_vm_may_end_in_any_order_after_its_result(play: Play, order: Sequence[str]) -> None:
+    def script(vm: FakeVm) -> None:
+        vm.send(Ready(VERSION))
+        vm.read_line()
+        vm.send(RunResult("ok", ""))
+        for step in order:
+            END_STEPS[step](vm)
+
+    assert converse(play(script))[0].status == "ok"
+
+
+@pytest.mark.parametrize("kept", [0, 1, -1], ids=["none", "first byte", "all but the last"])
+def test_a_result_that_is_not_whole_is_none(play: Play, kept: int) -> None:
+    def script(vm: FakeVm) -> None:
+        vm.send(Ready(VERSION), TaskStart("UmountImage"), TaskEnd("UmountImage", "done", "", 0.1))
+        vm.events.sendall(make_event_line(RunResult("ok", ""), 1.0)[:kept])
+        vm.power_off()
+
+    with pytest.raises(NodeError, match="ended early while task UmountImage"):
+        converse(play(script))
 
 
 def test_an_endless_console_is_read_and_forgotten(play: Play) -> None:
