@@ -16,6 +16,7 @@ from typing import Any
 
 from hostile.attack import ANY, MIB, Attack
 from snf_ganeti import process
+from snf_ganeti.errors import DeadlineError
 from testbed import snf_image
 from testbed.bed import Bed
 from testbed.deadline import wait_for
@@ -50,7 +51,7 @@ _PLACES = ("/run", "/tmp", "/var/tmp", "/var/lib/snf-image", "/etc", "/root", WO
 _LIST = f"""
 ps -eo args= | grep -v -E '^(ps|sh|grep|sort|find|cat) '
 cat /proc/mounts
-find {" ".join(_PLACES)} -xdev -not -path '/etc/snf-image-host/*'
+find {" ".join(_PLACES)} -xdev -ignore_readdir_race -not -path '/etc/snf-image-host/*'
 """
 _PROBE = """
 import atexit, re, runpy, sys
@@ -148,7 +149,7 @@ class Arena:
             left = self.list_traces() - before - {peak}
             return not left
 
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(DeadlineError):
             wait_for("the end of a deployment's traces", is_clean, 10)
         return left
 

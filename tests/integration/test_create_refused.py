@@ -18,6 +18,7 @@ import pytest
 
 from snf_ganeti.errors import CommandError
 from testbed import guests
+from testbed.deadline import wait_for
 from testbed.deployed import Deployed
 from testbed.ganeti import Cluster
 from testbed.guests import LAYOUTS
@@ -156,7 +157,18 @@ def add(cluster: Cluster, order: Deployed, settings: str = "") -> str:
 
 def list_state(node: Machine) -> dict[str, list[str]]:
     """All that a deployment could leave: files, mounts, processes, loop devices."""
-    find = ("find", *PLACES, "-xdev", "-not", "-name", "*.lock", "-not", "-path", "*/ganeti/*")
+    find = (
+        "find",
+        *PLACES,
+        "-xdev",
+        "-ignore_readdir_race",
+        "-not",
+        "-name",
+        "*.lock",
+        "-not",
+        "-path",
+        "*/ganeti/*",
+    )
     processes = node.run("ps", "-e", "-o", "user:20=,comm=").text.splitlines()
     loops = json.loads(node.run("losetup", "--json", "--list").text or '{"loopdevices": []}')
     return {
@@ -169,6 +181,16 @@ def list_state(node: Machine) -> dict[str, list[str]]:
             if str(node.folder) in str(each["back-file"])
         ],
     }
+
+
+def wait_for_state(node: Machine, before: dict[str, list[str]]) -> None:
+    """A helper that was killed takes a moment to give its memory back."""
+    wait_for(
+        "the node as it was",
+        lambda: list_state(node) == before,
+        60,
+        explain=lambda: f"{list_state(node)} is not {before}",
+    )
 
 
 def is_refused(cluster: Cluster, case: Case, order: Deployed) -> str:
@@ -195,7 +217,7 @@ def test_bad_input_is_refused_in_one_line_and_leaves_nothing(
     assert len(said) == 1, output
     assert re.search(case.reason, said[0]), output
     assert "Traceback" not in output
-    assert list_state(deployer.node) == before
+    wait_for_state(deployer.node, before)
 
 
 def test_good_input_works_afterwards(deployer: Cluster, things: dict[str, str]) -> None:
@@ -205,4 +227,4 @@ def test_good_input_works_afterwards(deployer: Cluster, things: dict[str, str]) 
     before = list_state(deployer.node)
     add(deployer, order)
     deployer.remove_instance(NAME)
-    assert list_state(deployer.node) == before
+    wait_for_state(deployer.node, before)

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -92,8 +92,20 @@ def require_confined(pid: int, network: bool = False) -> None:
 
 
 def read_descriptors(pid: int) -> dict[int, str]:
-    folder = Path(f"/proc/{pid}/fd")
-    return {int(each.name): str(each.readlink()) for each in folder.iterdir()}
+    found = {}
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # it was closed meanwhile
+            found[int(each.name)] = str(each.readlink())
+    return found
+
+
+def list_files(pid: int) -> set[str]:
+    return {each for each in read_descriptors(pid).values() if each.startswith("/")}
+
+
+def wait_for_descriptors(pid: int, is_all: Callable[[], bool]) -> None:
+    """A program opens its libraries, and QEMU its firmware, and closes them again."""
+    wait_for("its descriptors alone", is_all, 30, explain=lambda: str(read_descriptors(pid)))
 
 
 @pytest.mark.parametrize("compression", TABLE, ids=lambda row: str(row.name))
@@ -104,9 +116,14 @@ def test_a_decoder_has_two_pipes_and_a_place_for_messages(compression: object) -
         decoder = stack.enter_context(open_decoder("image x", compression, JAIL, reader))
         pid = find_program(decoder._child, compression.argv[0])
         require_confined(pid)
-        kinds = [target.partition(":")[0] for _, target in sorted(read_descriptors(pid).items())]
-        assert kinds[:3] == ["pipe", "pipe", "/memfd"]
-        assert set(kinds[3:]) <= {"pipe"}  # xz makes one for itself
+
+        def has_its_own() -> bool:
+            targets = [target for _, target in sorted(read_descriptors(pid).items())]
+            kinds = [target.partition(":")[0] for target in targets]
+            # xz makes a pipe for itself
+            return kinds[:3] == ["pipe", "pipe", "/memfd"] and set(kinds[3:]) <= {"pipe"}
+
+        wait_for_descriptors(pid, has_its_own)
         assert read_limit(pid, "Max file size") == ["16384", "16384"]
         assert read_limit(pid, "Max cpu time")[1] != "unlimited"
 
@@ -125,9 +142,8 @@ def test_a_server_of_an_image_has_the_image_and_a_socket(tmp_path: Path) -> None
             assert disk.read(0, MIB) == (tmp_path / "image").read_bytes()
             pid = find_program(server._child, "qemu-storage-daemon")
             require_confined(pid)
-            files = {each for each in read_descriptors(pid).values() if each.startswith("/")}
             image_path = str(tmp_path / "image")
-            assert files == {"/dev/null", image_path, "/memfd:messages (deleted)"}
+            assert list_files(pid) == {"/dev/null", image_path, "/memfd:messages (deleted)"}
 
 
 def test_qemu_for_the_helper_has_its_descriptors_and_two_filters() -> None:
@@ -156,8 +172,8 @@ def test_qemu_for_the_helper_has_its_descriptors_and_two_filters() -> None:
         pid = find_program(child, "qemu-system")
         wait_for("QEMU's own filter", lambda: read_status(pid)["Seccomp_filters"] == ["2"], 30)
         require_confined(pid)
-        files = {each for each in read_descriptors(pid).values() if each.startswith("/")}
-        assert files <= {"/dev/null", "/dev/urandom", "/memfd:ram (deleted)"}
+        allowed = {"/dev/null", "/dev/urandom", "/memfd:ram (deleted)"}
+        wait_for_descriptors(pid, lambda: list_files(pid) <= allowed)
 
 
 @pytest.mark.parametrize(
@@ -203,19 +219,21 @@ def test_limits_end_what_goes_over_them() -> None:
         assert child.wait(60) != 0
 
 
+SLEEPER = ("sleep", f"100000.{os.getpid()}")
+"""A program that no other run of the tests starts."""
 STARTER = f"""
 import sys, time
 sys.path[:0] = {sys.path!r}
 from snf_image_host.confinement.jail import Confinement, Jail, spawn_jailed
 jail, confinement = Jail({JAIL.uid}, {JAIL.gid}), Confinement("machine", 1 << 30)
-with spawn_jailed(jail, ["sleep", "12321"], confinement):
+with spawn_jailed(jail, {SLEEPER}, confinement):
     print("started", flush=True)
     time.sleep(float(sys.argv[1]))
 """
 
 
 def find_sleeper() -> list[str]:
-    argv = ["pgrep", "--full", "--list-full", "sleep 12321"]
+    argv = ["pgrep", "--full", "--list-full", " ".join(SLEEPER)]
     return subprocess.run(argv, capture_output=True, text=True).stdout.splitlines()
 
 

@@ -14,6 +14,7 @@ from snf_ganeti import process
 from testbed import snf_image
 from testbed.deadline import wait_for
 from testbed.deployed import SETTINGS
+from testbed.listening import UNIX_SOCKETS, is_listening
 from testbed.partitioning import MIB
 from testbed.snf_image import SITE, WORK, Node, make_script_environment, mounted
 
@@ -176,10 +177,9 @@ def served(node: Node, disk: Path) -> Iterator[str]:
     socket = f"/run/{disk.stem}.sock"
     argv = ("qemu-nbd", "--format=raw", "--persistent", "--discard=unmap", f"--socket={socket}")
     with node.machine.spawn(*argv, inside(disk), output=node.work / "nbd.log"):
-        look = ("test", "-S", socket)
         wait_for(
             "qemu-nbd",
-            lambda: node.machine.run(*look, ok=(0, 1)).status == 0,
+            lambda: is_listening(node.machine.read(UNIX_SOCKETS).decode(), socket),
             BEGIN_SECONDS,
         )
         yield f"nbd+unix:///?socket={socket}"

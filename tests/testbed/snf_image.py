@@ -74,7 +74,7 @@ class Node:
         processes = self.machine.run("ps", "-eo", "args=").text.splitlines()
         mounts = self.machine.read("/proc/mounts").decode().splitlines()
         places = ("/run", "/tmp", "/var/tmp", "/var/lib/snf-image", "/etc")
-        files = self.machine.run("find", *places, "-xdev").text.splitlines()
+        files = self.machine.run("find", *places, "-xdev", "-ignore_readdir_race").text.splitlines()
         own = {line for line in processes if not line.startswith(("ps ", "find "))}
         return own | set(mounts) | set(files)
 
