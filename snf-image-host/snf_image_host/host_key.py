@@ -15,6 +15,8 @@ log = logging.getLogger(__name__)
 
 _TIMEOUT = 60.0
 _LIMIT = 16 << 10
+_TIED = ("setpriv", "--pdeathsig=KILL", "--")
+"""What is killed with the thread that started it: a run that is killed leaves nothing behind."""
 _ARGV = ("openssl", "genrsa", "-traditional", "3072")
 
 
@@ -42,6 +44,8 @@ class HostKey:
 
 @contextlib.contextmanager
 def start_host_key() -> Iterator[HostKey]:
-    """Raises NodeError when openssl is not installed."""
-    with process.spawn(_ARGV, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+    """Raises NodeError when setpriv is not installed."""
+    with process.spawn(
+        [*_TIED, *_ARGV], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as child:
         yield HostKey(child)
