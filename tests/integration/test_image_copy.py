@@ -286,6 +286,23 @@ def test_a_qcow2_that_is_cut_is_told(folder: Path, tmp_path: Path, disk: Path) -
         deploy(tmp_path, disk, "cut", "qcow2")
 
 
+@pytest.mark.parametrize(
+    ("name", "kind", "program"),
+    [("qcow2", "qcow2", "qemu-img"), ("raw.xz", "diskdump", "xz"), ("raw.gz", "diskdump", "gzip")],
+)
+def test_a_jail_that_can_not_be_made_is_no_fault_of_the_image(
+    folder: Path, tmp_path: Path, disk: Path, name: str, kind: str, program: str
+) -> None:
+    """Its control group has gone."""
+    jail = Jail(JAIL.uid, JAIL.gid, tmp_path / "absent")
+    with (
+        pytest.raises(NodeError, match=f"the jail of {program} failed: .*absent"),
+        open_image(ImageOrder(name, kind), Settings(image_dir=folder), jail) as image,
+        open_target(Disk(0, 0, path=str(disk)), jail) as target,
+    ):
+        image.copy_to(target, lambda position, total: None)
+
+
 @pytest.mark.parametrize("kind", ["extdump", "ntfsdump", "qcow2", "vmdk", "vhd", "vhdx"])
 def test_what_is_not_of_its_format_is_refused(folder: Path, disk: Path, kind: str) -> None:
     with pytest.raises(InputError, match="image raw is no "):

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import IO
 
 from snf_ganeti import process
+from snf_ganeti.errors import NodeError
+from snf_image_helper.protocol import clean_text
 from snf_image_host.confinement.cgroup import PROCESSES
 from snf_image_host.confinement.syscalls import SyscallProfile, open_filter
 
@@ -47,6 +49,7 @@ still there: it may have died in between, even if it was for microseconds. 0 is 
 writes it; bubblewrap looks for its own children in /proc."""
 _OUTPUT_LIMIT = 64 << 10
 """Bytes kept of each output of a jailed program that is run to its end."""
+_REPORT_LIMIT = 4096
 _DESCRIPTORS = 512
 """Open files at once; QEMU gives up ioeventfd when it gets 64."""
 
@@ -80,6 +83,38 @@ class Confinement:
     network: bool = False
 
 
+class Report:
+    """What bubblewrap tells of a jailed program's end, on a pipe that the program never sees:
+    without that its status may be that of what makes the jail."""
+
+    def __init__(self, reader: int, writer: int) -> None:
+        self._reader = reader
+        self.writer = writer
+
+    def require_run(self, program: str, said: str) -> None:
+        """To be asked when the program has ended. said: what it, or its jail, printed.
+
+        Raises NodeError: it was not the program that ended.
+        """
+        try:
+            told = os.read(self._reader, _REPORT_LIMIT)
+        except BlockingIOError:
+            told = b""
+        if b'"exit-code"' not in told:
+            last = clean_text(said.strip().splitlines()[-1]) if said.strip() else "nothing was said"
+            raise NodeError(f"the jail of {program} failed: {last}")
+
+
+@contextlib.contextmanager
+def open_report() -> Iterator[Report]:
+    reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        yield Report(reader, writer)
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
 @contextlib.contextmanager
 def spawn_jailed(
     jail: Jail,
@@ -91,15 +126,18 @@ def spawn_jailed(
     stderr: int | IO[bytes] | None = None,
     env: Mapping[str, str] | None = None,
     pass_fds: Collection[int] = (),
+    report: Report | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A jailed child that does not outlive the block, nor the thread that starts it.
 
-    It is root who calls. Raises NodeError when the jail can't be made.
+    It is root who calls. report: is told when it was the program that ended.
+    Raises NodeError when none can be started.
     """
     groups = tuple(sorted({device.stat().st_gid for device in confinement.devices}))
     with open_filter(confinement.syscalls) as filter_fd:
-        jailed = make_jail_argv(jail, confinement, argv, filter_fd, groups)
-        descriptors = (*pass_fds, filter_fd)
+        told = None if report is None else report.writer
+        jailed = make_jail_argv(jail, confinement, argv, filter_fd, groups, told)
+        descriptors = (*pass_fds, filter_fd, *(() if told is None else (told,)))
         with process.spawn(
             jailed,
             stdin=stdin,
@@ -121,16 +159,19 @@ def run_jailed(
     ok: Collection[int] = (0,),
     pass_fds: Collection[int] = (),
 ) -> process.Completed:
-    """Run a jailed program to its end. Raises CommandError, DeadlineError, NodeError."""
-    with open_filter(confinement.syscalls) as filter_fd:
-        return process.run(
-            make_jail_argv(jail, confinement, argv, filter_fd),
+    """Run a jailed program to its end. Raises CommandError, DeadlineError, NodeError (among its
+    reasons: the jail can't be made)."""
+    with open_filter(confinement.syscalls) as filter_fd, open_report() as report:
+        done = process.run(
+            make_jail_argv(jail, confinement, argv, filter_fd, told=report.writer),
             timeout=timeout,
             ok=ok,
             env=_ENVIRONMENT,
-            pass_fds=(*pass_fds, filter_fd),
+            pass_fds=(*pass_fds, filter_fd, report.writer),
             limit=_OUTPUT_LIMIT,
         )
+        report.require_run(argv[0], done.stderr)
+    return done
 
 
 def make_jail_argv(
@@ -139,8 +180,10 @@ def make_jail_argv(
     argv: Sequence[str],
     filter_fd: int,
     groups: Sequence[int] = (),
+    told: int | None = None,
 ) -> list[str]:
-    """The whole argument list; bubblewrap reads the filter of system calls from `filter_fd`."""
+    """The whole argument list; bubblewrap reads the filter of system calls from `filter_fd`, and
+    writes to `told` how the program ended."""
     return [
         *_make_lifeline(jail),
         *_make_limits(confinement),
@@ -158,6 +201,7 @@ def make_jail_argv(
         *_make_root(confinement),
         *("--chdir", "/"),
         *("--seccomp", str(filter_fd)),
+        *(() if told is None else ("--json-status-fd", str(told))),
         "--",
         *_make_setpriv(jail, groups),
         *argv,

@@ -12,7 +12,7 @@ from typing import IO
 
 from snf_ganeti.errors import DeadlineError, InputError, SnfError
 from snf_image_helper.protocol import clean_text
-from snf_image_host.confinement.jail import Confinement, Jail, spawn_jailed
+from snf_image_host.confinement.jail import Confinement, Jail, Report, open_report, spawn_jailed
 
 PIPE_SIZE = 1 << 20
 """Bytes of a pipe: the most that a user may ask for by default."""
@@ -62,9 +62,15 @@ class Decoder:
     """A jailed decoder, its output read like a file."""
 
     def __init__(
-        self, name: str, compression: Compression, child: subprocess.Popen[bytes], messages: int
+        self,
+        name: str,
+        compression: Compression,
+        child: subprocess.Popen[bytes],
+        messages: int,
+        report: Report,
     ) -> None:
         self._name = name
+        self._report = report
         self._compression = compression
         self._child = child
         self._messages = messages
@@ -73,8 +79,8 @@ class Decoder:
         self.feed_error: SnfError | None = None
 
     def read_into(self, buffer: memoryview) -> int:
-        """Read some bytes; 0 at the stream's end. Raises InputError, DeadlineError, and what
-        the feeding raised."""
+        """Read some bytes; 0 at the stream's end. Raises InputError, NodeError, DeadlineError,
+        and what the feeding raised."""
         readable, _, _ = select.select([self._output], [], [], _STALL_TIMEOUT)
         if not readable:
             raise DeadlineError(f"{self._name}: unpacking {self._compression.name}", _STALL_TIMEOUT)
@@ -94,6 +100,7 @@ class Decoder:
             raise self.feed_error
         if status:
             said = os.pread(self._messages, _MESSAGES_SIZE, 0).decode("utf-8", "replace").strip()
+            self._report.require_run(self._compression.argv[0], said)
             last = clean_text(said.splitlines()[-1]) if said else f"it ended with {status}"
             raise InputError(f"{self._name} is no sound {self._compression.name} stream: {last}")
 
@@ -110,6 +117,7 @@ def open_decoder(
     with contextlib.ExitStack() as stack:
         messages = os.memfd_create("messages", os.MFD_CLOEXEC)
         stack.callback(os.close, messages)
+        report = stack.enter_context(open_report())
         child = stack.enter_context(
             spawn_jailed(
                 jail,
@@ -118,9 +126,10 @@ def open_decoder(
                 stdin=source if isinstance(source, int) else subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=messages,
+                report=report,
             )
         )
-        decoder = Decoder(name, compression, child, messages)
+        decoder = Decoder(name, compression, child, messages, report)
         _widen(child.stdout)
         if not isinstance(source, int):
             _widen(child.stdin)

@@ -64,6 +64,14 @@ def test_the_control_group_is_entered_first() -> None:
     assert argv.index("sh") < at < argv.index("prlimit")
 
 
+def test_bubblewrap_tells_of_the_programs_end_where_it_is_asked_to() -> None:
+    assert "--json-status-fd" not in make_argv()
+    argv = make_jail_argv(JAIL, Confinement("decoder", 1 << 30), ["xz"], filter_fd=7, told=8)
+    at = argv.index("--json-status-fd")
+    assert argv[at + 1] == "8"
+    assert argv.index("bwrap") < at < argv.index(f"--reuid={JAIL.uid}")
+
+
 def test_all_of_it_is_tied_to_the_life_of_this_process() -> None:
     argv = make_argv()
     assert argv[:4] == ["setpriv", "--pdeathsig=KILL", "--", "sh"]
