@@ -46,7 +46,13 @@ def _set(*requests: str) -> Harm:
     return harm
 
 
-_ALL_BLOCKS = 'cat /dev/zero >"$2/srv/filler"'
+_ALL_BLOCKS = """
+    cat /dev/zero >"$2/srv/filler"
+    for round in 1 2 3; do
+        while printf x >"$2/srv/tiny$((++i))"; do :; done
+        sync -f "$2"
+    done"""
+"""A file may need more blocks while it is in memory than it takes of the disk."""
 _CROWD = 'for i in $(seq 10001); do : >"$2/etc/ssh/file$i"; done'
 _ALL_INODES = 'i=0; while : >"$2/srv/file$i"; do i=$((i + 1)); done'
 
@@ -242,13 +248,24 @@ _OTHERS = (
     ),
 )
 _NO_SPACE = "No space left on device"
+_RESIZABLE_BTRFS = 300
+"""MiB. The kernel takes no size below 256 MiB, not even the one that there is."""
 _FULL = (
-    _make("ext4", "full", "not a block is free", change_mounted(_ALL_BLOCKS), ANY, grown=0),
+    _make("ext4", "full", "not a block is free", change_mounted(_ALL_BLOCKS), _NO_SPACE, grown=0),
     _make(
         "ext4", "no-inodes", "not an inode is free", change_mounted(_ALL_INODES), _NO_SPACE, grown=0
     ),
     _make("xfs", "full", "not a block is free", change_mounted(_ALL_BLOCKS), _NO_SPACE, grown=0),
-    _make("btrfs", "full", "not a block is free", change_mounted(_ALL_BLOCKS), ANY, grown=0),
+    Attack(
+        "btrfs-full",
+        "not a block is free",
+        make_guest(
+            layout=Layout(filesystem="btrfs", size=_RESIZABLE_BTRFS),
+            harm=change_mounted(_ALL_BLOCKS),
+        ),
+        _NO_SPACE,
+        size=_RESIZABLE_BTRFS + 1,
+    ),
 )
 
 _CROWDED = Attack(
