@@ -15,6 +15,8 @@ PYTHONPATH := $(subst $(space),:,$(patsubst %/,%,$(dir $(PACKAGES))) tests)
 RUFF := build/lint/bin/ruff
 PYTEST := $(PYTHON) -m pytest -o cache_dir=$(CACHE)/pytest
 export PYTHONDONTWRITEBYTECODE := 1
+# Debian's users don't have them; sfdisk, mke2fs and others that need no root are there.
+export PATH := $(PATH):/usr/sbin:/sbin
 
 # A part is a name in tests/: a folder, or test files named after it. These are groups of parts.
 PARTS_image := snf_image_host snf_image_helper image images jail helper deploy inspect os_scripts \

@@ -10,7 +10,7 @@ import os
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import IO
+from typing import IO, Any
 
 from snf_image_helper.protocol import (
     EVENT_LIMIT,
@@ -88,7 +88,7 @@ class Lie:
     what: str
     play: Play
     reason: str
-    limits: Mapping[str, float] = field(default_factory=dict)
+    limits: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _say(*lines: bytes) -> Play:

@@ -1,6 +1,7 @@
 """What a deployment and a renaming come to, decided without touching anything."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -68,7 +69,7 @@ def test_without_any_task_there_is_nothing_to_ask_the_helper_for() -> None:
         ({"nics": (environ.Nic(0, "x", "bridged"),)}, "NIC 0: mac 'x' is not the address"),
     ],
 )
-def test_what_can_not_be_is_refused(change: dict[str, object], reason: str) -> None:
+def test_what_can_not_be_is_refused(change: dict[str, Any], reason: str) -> None:
     with pytest.raises(InputError, match=f"^{reason}"):
         plan(replace(INSTANCE, **change))
 

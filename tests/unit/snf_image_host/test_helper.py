@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import pytest
 
@@ -53,7 +54,7 @@ class FakeVm:
         self.events.close()
         os.close(self.console)
 
-    def session(self, **limits: float) -> Session:
+    def session(self, **limits: Any) -> Session:
         bounds = dataclasses.replace(HelperLimits(boot_timeout=5, soft_timeout=5), **limits)
         control, self.control = socket.socketpair()
         vm = RunningVm(self.host_request, self.host_events, self.output, Qmp(control, 5), -1)
@@ -79,7 +80,7 @@ def play() -> Iterator[Callable[[Callable[[FakeVm], None]], FakeVm]]:
 Play = Callable[[Callable[[FakeVm], None]], FakeVm]
 
 
-def converse(vm: FakeVm, **limits: float) -> tuple[RunResult, list[Event]]:
+def converse(vm: FakeVm, **limits: Any) -> tuple[RunResult, list[Event]]:
     events: list[Event] = []
     result = vm.session(**limits).converse(make_request_line(REQUEST), events.append)
     return result, events

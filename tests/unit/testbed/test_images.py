@@ -54,7 +54,8 @@ def test_what_a_killed_build_left_is_not_taken_for_an_image(cache: Path) -> None
 
 
 def test_a_build_that_fails_leaves_nothing(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(images._COMPRESSORS, "gz", ["gzip", "--no-such-option"])  # type: ignore[arg-type]
+    failing = dict(images._COMPRESSORS, gz=["gzip", "--no-such-option"])
+    monkeypatch.setattr(images, "_COMPRESSORS", failing)
     before = sorted(path.name for path in cache.iterdir())
     with pytest.raises(Exception, match="gzip failed"):
         build_form(RECIPE, "gz")
