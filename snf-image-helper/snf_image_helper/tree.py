@@ -234,6 +234,7 @@ def _replace(folder: int, name: str, data: bytes, mode: int, uid: int, gid: int)
     try:
         with open(descriptor, "wb") as file:
             file.write(data)
+            file.flush()  # a write after it would take the set-user-id bit away, but from root's
             os.fchown(descriptor, uid, gid)
             os.fchmod(descriptor, mode)
         os.rename(draft, name, src_dir_fd=folder, dst_dir_fd=folder)
