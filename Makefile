@@ -15,6 +15,7 @@ PYTHONPATH := $(subst $(space),:,$(patsubst %/,%,$(dir $(PACKAGES))) tests)
 RUFF := build/lint/bin/ruff
 PYTEST := $(PYTHON) -m pytest -o cache_dir=$(CACHE)/pytest
 export PYTHONDONTWRITEBYTECODE := 1
+export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/$(CACHE)/hypothesis
 # Debian's users don't have them; sfdisk, mke2fs and others that need no root are there.
 export PATH := $(PATH):/usr/sbin:/sbin
 

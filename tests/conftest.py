@@ -1,5 +1,6 @@
 """Guards of the tests that `make check` runs."""
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,8 +9,15 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-# How long an example takes says how busy the machine is, and nothing of the code.
-settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# How long an example takes says how busy the machine is, and nothing of the code. The examples
+# are the same each time; `make soak` looks for others.
+settings.register_profile(
+    "suite",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=not os.environ.get("SNF_SOAK"),
+    print_blob=True,
+)
 settings.load_profile("suite")
 
 UNIT = Path(__file__).parent / "unit"
