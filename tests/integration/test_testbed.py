@@ -1,23 +1,23 @@
 """The test bed itself: what starts, what ends, what a killed run leaves. Needs root."""
 
 import contextlib
-import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from snf_ganeti.errors import DeadlineError, LockError, NodeError
 from testbed import leftovers, processes
-from testbed.bed import BEDS, Bed, close_bed, find_bed, open_bed
+from testbed.bed import BEDS, Bed, close_bed, find_bed, make_node_address, open_bed
 from testbed.deadline import wait_for
 from testbed.dhcp import serve_dhcp
-from testbed.ganeti import Cluster, write_blank_os
+from testbed.ganeti import Cluster, find_disk, write_blank_os
 from testbed.machine import Machine
 from testbed.roots import build_base, build_layers
 from testbed.ssh import Host, log_in
@@ -25,6 +25,7 @@ from testbed.wire import ADDRESS
 
 pytestmark = pytest.mark.usefixtures("root")
 
+SECONDS = 180.0  # an emulated machine's BIOS takes its time where others compute
 INSTANCE = "counter"
 CONTROL = f"/run/ganeti/kvm-hypervisor/ctrl/{INSTANCE}"
 # xor ax,ax; mov dx,0x3f8; next: out dx,al; inc ax; mov cx,0; loop $; jmp next
@@ -59,6 +60,23 @@ def find_in_namespaces(namespaces: set[str]) -> list[str]:
     return found
 
 
+def connect_to_qemu(node: Machine, name: str) -> socket.socket:
+    """The instance's serial port, or QEMU's monitor."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(SECONDS)
+    connection.connect(f"/proc/{node.pid}/root{CONTROL}.{name}")
+    return connection
+
+
+def read_until(connection: socket.socket, is_enough: Callable[[bytes], bool]) -> bytes:
+    read = b""
+    while not is_enough(read):
+        received = connection.recv(4096)
+        assert received, f"QEMU ended the connection after {read!r}"
+        read += received
+    return read
+
+
 def list_mounts() -> list[str]:
     return Path("/proc/self/mountinfo").read_text().splitlines()
 
@@ -83,17 +101,16 @@ def test_cluster_verifies(cluster: Cluster) -> None:
 
 def test_instance_runs_from_its_disk_without_kvm(cluster: Cluster, instance: str) -> None:
     node = cluster.node
-    listed = json.loads(node.run("cat", "/var/lib/ganeti/config.data").text)
-    (disk,) = listed["disks"].values()
-    path = disk["logical_id"][1]
+    path = "/" / find_disk(cluster, instance).relative_to(node.upper)
     node.run("dd", f"of={path}", "conv=notrunc", stdin=COUNTER)
     cluster.run("gnt-instance", "start", instance)
 
-    serial = ("timeout", "10", "socat", "-u", f"UNIX-CONNECT:{CONTROL}.serial", "-")
-    counted = node.run("sh", "-c", f"{' '.join(serial)} | head --bytes=8").stdout
+    with connect_to_qemu(node, "serial") as serial:
+        counted = read_until(serial, lambda read: len(read) >= 8)[:8]
     assert counted == bytes((counted[0] + index) % 256 for index in range(8))
-    monitor = ("socat", "-t2", "-", f"UNIX-CONNECT:{CONTROL}.monitor")
-    assert "kvm support: disabled" in node.run(*monitor, stdin=b"info kvm\n").text
+    with connect_to_qemu(node, "monitor") as monitor:
+        monitor.sendall(b"info kvm\n")
+        read_until(monitor, lambda read: b"kvm support: disabled" in read)
 
 
 def test_instance_reaches_the_wire_through_its_nic(cluster: Cluster, instance: str) -> None:
@@ -102,7 +119,7 @@ def test_instance_reaches_the_wire_through_its_nic(cluster: Cluster, instance: s
         cluster.run(
             *("gnt-instance", "start", "--hypervisor-parameters=boot_order=network", instance)
         )
-        (lease,) = wait_for("a lease", dhcp.read_leases, 60)
+        (lease,) = wait_for("a lease", dhcp.read_leases, SECONDS)
         listed = cluster.run(
             *("gnt-instance", "list", "--no-headers", "--output=nic.mac/0", instance)
         )
@@ -226,6 +243,19 @@ def test_power_cut_keeps_the_disk(bed: Bed) -> None:
         bed.power_on_node(2)
         assert node.read("/etc/kept") == b"on disk"
         assert node.run("test", "-e", "/run/lost", ok=(0, 1)).status == 1
+    finally:
+        node.power_off()
+
+
+def test_a_machine_that_comes_back_gets_a_new_cable(bed: Bed) -> None:
+    """The kernel takes its time over a dead machine's network, or something has it open."""
+    node = bed.power_on_node(2)
+    try:
+        with open(f"/proc/{node.pid}/ns/net", "rb"):
+            node.power_off()
+            bed.power_on_node(2)
+            with bed.wire.connect(make_node_address(2), 22) as connection:
+                assert connection.recv(4) == b"SSH-"
     finally:
         node.power_off()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from snf_ganeti.errors import NodeError
 from testbed import leftovers
+from testbed.deadline import wait_for
 from testbed.machine import Bind, Machine
 from testbed.roots import BUILD, RESOLVER, build_base, build_layers, build_root_with
 from testbed.wire import ADDRESS, Wire
@@ -16,6 +17,8 @@ BEDS = BUILD / "bed"
 DOMAIN = "bed.test"
 CLUSTER_ADDRESS = "10.78.0.100"
 _NODES = range(1, 10)
+_SSHD = "/run/sshd.pid"
+_SECONDS = 60.0
 _RECORD = "bed.json"
 
 
@@ -50,7 +53,8 @@ class Bed:
         self.wire.plug(node, make_node_address(index))
         node.write("/etc/hosts", make_hosts())
         node.write("/etc/hostname", node.hostname + "\n")
-        node.run("/usr/sbin/sshd")
+        node.run("/usr/sbin/sshd")  # it listens, and says so in its file, when this has returned
+        wait_for("sshd", lambda: not node.run("test", "-e", _SSHD, ok=(0, 1)).status, _SECONDS)
         return node
 
     def make_machine(self, name: str, packages: Sequence[str]) -> Machine:

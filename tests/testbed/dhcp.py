@@ -31,6 +31,7 @@ class DhcpServer:
 def serve_dhcp(wire: Wire) -> Iterator[DhcpServer]:
     """dnsmasq answers on the wire for the block, with the wire's address as the gateway."""
     log = wire.machine.folder / "dhcp.log"
+    log.unlink(missing_ok=True)  # of one before, which was ready
     with wire.machine.spawn(*make_dnsmasq_argv(), output=log) as child:
 
         def is_ready() -> bool:
@@ -38,7 +39,7 @@ def serve_dhcp(wire: Wire) -> Iterator[DhcpServer]:
             assert child.poll() is None, f"dnsmasq ended: {text}"
             return "DHCP, IP range" in text
 
-        wait_for("the start of dnsmasq", is_ready, 10)
+        wait_for("the start of dnsmasq", is_ready, 60)
         yield DhcpServer(wire)
 
 

@@ -6,9 +6,9 @@ network, a private network without any interface. What it writes stays in its fo
 
 import contextlib
 import os
+import select
 import shlex
 import subprocess
-import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +27,7 @@ DEVICES = (
 """What each machine has in /dev. No kvm: its guests hang where KVM only seems to work."""
 
 _INIT = "tini"
-_BOOT_SECONDS = 20.0
-_EXEC_SECONDS = 2.0  # for a moment of execve(2) a process shows no environment
+_BOOT_SECONDS = 60.0
 _ENVIRONMENT = {"HOME": "/root", "TERM": "dumb"}
 
 
@@ -76,25 +75,24 @@ class Machine:
         self.upper.chmod(0o755)  # it becomes the mode of "/" inside
         path = self.folder / "boot.log"
         argv, env = make_boot_argv(self), processes.make_mark(self.folder)
-        with (
-            path.open("wb") as log,
-            process.spawn(argv, stdout=log, stderr=log, env=env) as child,
-        ):
-            child.wait()  # setsid's parent half; the machine goes on without us
+        # What starts has the pipe's other end, and whatever it executes: the pipe ends with them.
+        reader, writer = os.pipe()
+        with open(reader, "rb") as pipe:
+            with (
+                open(writer, "wb"),
+                path.open("wb") as log,
+                process.spawn(argv, stdout=log, stderr=log, env=env, pass_fds=[writer]) as child,
+            ):
+                child.wait()  # setsid's parent half; the machine goes on without us
 
-        seen = time.monotonic()
+            def has_booted() -> bool:
+                if select.select([pipe], [], [], 0)[0]:
+                    said = path.read_text(errors="replace") or "it said nothing"
+                    raise NodeError(f"{self.hostname} did not start: {said}")
+                marked = processes.find_marked(self.folder)
+                return any(each.is_init and each.name == _INIT for each in marked)
 
-        def has_booted() -> bool:
-            nonlocal seen
-            marked = processes.find_marked(self.folder)
-            if marked:
-                seen = time.monotonic()
-            elif time.monotonic() > seen + _EXEC_SECONDS:
-                said = path.read_text(errors="replace") or "it said nothing"
-                raise NodeError(f"{self.hostname} did not start: {said}")
-            return any(each.is_init and each.name == _INIT for each in marked)
-
-        wait_for(f"the start of {self.hostname}", has_booted, _BOOT_SECONDS)
+            wait_for(f"the start of {self.hostname}", has_booted, _BOOT_SECONDS)
 
     def power_off(self) -> None:
         """Cut the power: every process inside is killed, and gone when this returns."""

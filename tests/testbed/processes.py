@@ -15,7 +15,7 @@ from pathlib import Path
 from snf_ganeti.errors import DeadlineError
 
 _MARK = "SNF_BED_MACHINE"
-_KILL_SECONDS = 20.0
+_KILL_SECONDS = 60.0  # a process that waits for a slow disk dies when that has answered
 
 
 @dataclass(frozen=True)
