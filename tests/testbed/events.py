@@ -11,6 +11,7 @@ import signal
 import subprocess
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ COMMAND = "/usr/sbin/snf-ganeti-eventd"
 STATE = "/var/lib/snf-ganeti-eventd"
 QUEUE = "/var/lib/ganeti/queue"
 FINAL = frozenset({"success", "error", "canceled"})
+_SECONDS = 60.0
 
 _SETTINGS = "/etc/snf-ganeti-eventd/conf.d/bed.toml"
 _PASSWORD_FILE = "/etc/snf-ganeti-eventd/amqp-password"
@@ -61,11 +63,15 @@ class Daemon:
         self._child = self._stack.enter_context(spawned)
 
     def kill(self) -> None:
-        """SIGKILL, whatever it is at."""
+        """SIGKILL, whatever it is at. When this returns it is gone, and what it had locked free."""
         if self._child is not None:
-            os.killpg(self._child.pid, signal.SIGKILL)
+            group = self._child.pid
+            with contextlib.suppress(ProcessLookupError):  # it ended by itself
+                os.killpg(group, signal.SIGKILL)
             self._stack.close()
             self._child = None
+            # Its nsenter may end before it: a write to a slow disk is not cut short.
+            wait_for("the death of the daemon", lambda: not _is_group(group), _SECONDS)
 
     def stop(self, timeout: float = 60) -> int:
         """SIGTERM; gives the exit status."""
@@ -96,8 +102,13 @@ class Daemon:
         return self.node.run(COMMAND, *arguments, ok=ok, timeout=120).text
 
     def read_metrics(self) -> dict[str, float]:
-        """The daemon's figures, without their prefix."""
-        text = call_in_network(self.node.pid, _read_metrics)
+        """The daemon's figures, as soon as it has some, without their prefix."""
+        text = wait_for(
+            "the figures",
+            lambda: call_in_network(self.node.pid, _read_metrics),
+            _SECONDS,
+            explain=self.read_log,
+        )
         lines = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
         return {name.removeprefix("snf_ganeti_eventd_"): float(value) for name, value in lines}
 
@@ -111,9 +122,24 @@ def open_tail(node: Machine, output: Path, *options: str) -> Iterator[Path]:
         yield output
 
 
+def _is_group(group: int) -> bool:
+    """Is any process in it?"""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def _read_metrics() -> str:
-    with urllib.request.urlopen("http://127.0.0.1:9477/metrics", timeout=30) as answer:
-        text: bytes = answer.read()
+    """Nothing while nobody listens."""
+    try:
+        with urllib.request.urlopen("http://127.0.0.1:9477/metrics", timeout=_SECONDS) as answer:
+            text: bytes = answer.read()
+    except urllib.error.URLError as error:
+        if isinstance(error.reason, ConnectionRefusedError):
+            return ""
+        raise
     return text.decode()
 
 
@@ -235,8 +261,8 @@ def open_consumer(
 ) -> Iterator[Consumer]:
     """A consumer that is bound; it ends with the block."""
     consumer = Consumer(bed, brokers, keys)
-    consumer.start()
     try:
+        consumer.start()
         yield consumer
     finally:
         consumer.stop()

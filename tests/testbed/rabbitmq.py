@@ -13,7 +13,7 @@ from typing import Any
 
 import pika
 
-from snf_ganeti.errors import CommandError
+from snf_ganeti.errors import CommandError, DeadlineError
 from testbed.bed import Bed
 from testbed.deadline import wait_for
 from testbed.machine import Machine
@@ -98,9 +98,9 @@ class Broker:
 
     def _has_started(self) -> bool:
         try:
-            self.control("ping", timeout=30)
-            self.control("await_startup", timeout=60)
-        except CommandError:
+            self.control("ping")
+            self.control("await_startup")
+        except (CommandError, DeadlineError):
             return False
         return True
 

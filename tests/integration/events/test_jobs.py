@@ -34,9 +34,10 @@ def test_jobs_are_told_as_they_happen(ganeti: Cluster, consumer: Consumer, daemo
     assert count_pending(daemon, ok=(1,)) == 1
     daemon.start()
     wait_for_truth(consumer, ganeti.node)
+    # The consumer may be told before the daemon is that the broker has it.
+    wait_for("the cursor", lambda: count_pending(daemon) == 0, SECONDS)
     figures = daemon.read_metrics()
     assert (figures["confirmed_total"], figures["master"]) == (1, 1)
-    wait_for("the cursor", lambda: count_pending(daemon) == 0, 30)
     assert "FAILED" not in daemon.run("check")
     assert "error" not in daemon.read_log()
 
@@ -60,7 +61,7 @@ def test_an_instance_is_told_with_its_nics_and_disks(
         change = {"OP_ID": "OP_INSTANCE_SET_PARAMS", "instance_name": "snf-42",
                   "beparams": {"maxmem": 96}}  # fmt: skip
         submit(ganeti.node, [[tag, change]])
-        wait_for("tail", lambda: "instance set params snf-42" in shown.read_text(), 60)
+        wait_for("tail", lambda: "instance set params snf-42" in shown.read_text(), SECONDS)
     wait_for_truth(consumer, ganeti.node)
     listed = json.loads(ganeti.node.read("/var/lib/ganeti/config.data"))
     (nic,) = next(each["nics"] for each in listed["instances"].values() if each["name"] == "snf-42")
@@ -71,7 +72,9 @@ def test_an_instance_is_told_with_its_nics_and_disks(
     assert made.body["instance_nics"] == [expected]
     (disk,) = made.body["instance_disks"]
     assert (disk["name"], disk["size"]) == ("snf-vol-1", 16)
-    (changed,) = consumer.find(operation="OP_INSTANCE_SET_PARAMS", status="success")
+    (changed,) = consumer.find(
+        operation="OP_INSTANCE_SET_PARAMS", instance="snf-42", status="success"
+    )
     assert changed.body["instance_nics"] == [{**expected, "firewall": "limited"}]
     assert "success   instance create snf-42: NIC 10.78.0.77; disk 16 MiB" in shown.read_text()
     ganeti.remove_instance("snf-42")
@@ -152,12 +155,16 @@ def test_a_clock_that_steps_back_hides_no_event(
     ganeti.node.run("sh", "-c", "rm -f /var/lib/snf-ganeti-eventd/cursor")
     seen = len(consumer.events)
     daemon.start()
-    wait_for("all again", lambda: any(
-        event.body["jobId"] == number for event in consumer.events[seen:]), SECONDS)  # fmt: skip
-    again = {event.body["operation"]: event for event in consumer.events[seen:]
-             if event.body.get("instance") == "snf-5" and event.is_final}  # fmt: skip
-    times = [again[name].body["event_time"] for name in ("OP_INSTANCE_CREATE", "OP_TAGS_SET")]
-    assert times == sorted(times) and times[0] != times[1]
+
+    def find_times(name: str) -> list[list[int]]:
+        """When an operation on the instance ended, as told now."""
+        finals = (event.body for event in consumer.events[seen:] if event.is_final)
+        return [body["event_time"] for body in finals
+                if (body.get("instance"), body["operation"]) == ("snf-5", name)]  # fmt: skip
+
+    (first,) = wait_for("the first again", lambda: find_times("OP_INSTANCE_CREATE"), SECONDS)
+    (second,) = wait_for("the second again", lambda: find_times("OP_TAGS_SET"), SECONDS)
+    assert first < second
     ganeti.remove_instance("snf-5")
 
 
