@@ -1,7 +1,7 @@
 """An instance's details, from what LUXI says."""
 
 import asyncio
-import time
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -91,11 +91,16 @@ def test_a_silent_ganeti_is_not_asked_for_a_while(caplog: pytest.LogCaptureFixtu
 
 
 def test_ganeti_is_not_waited_for_longer_than_allowed() -> None:
+    is_given_up = threading.Event()
+
     def query(names: Sequence[str]) -> list[Mapping[str, Any]]:
-        time.sleep(0.5)
+        is_given_up.wait()
         return [ROW]
 
-    inspector = Inspector(query, 0.05)
-    assert asyncio.run(inspector.inspect(["snf-7"])) == {}
+    async def give_up() -> None:
+        assert await Inspector(query, 0.05).inspect(["snf-7"]) == {}
+        is_given_up.set()
+
+    asyncio.run(give_up())
     slow = Inspector(query, 30)
     assert list(asyncio.run(slow.inspect(["snf-7"]))) == ["snf-7"]
