@@ -36,7 +36,8 @@ class _Connection(aiormq.Connection):
 
 
 class AmqpTransport:
-    """One connection with one channel, to the first host that answers."""
+    """One connection with one channel, to the first host that answers, another one than before
+    if it can be: a broker that only accepts connections is not come back to at once."""
 
     def __init__(self, settings: AmqpSettings) -> None:
         self._settings = settings
@@ -64,6 +65,7 @@ class AmqpTransport:
     async def open(self) -> None:
         await self.close()
         hosts = random.sample(self._settings.hosts, k=len(self._settings.hosts))
+        hosts.sort(key=lambda host: host == self._host)  # the one that was left comes last
         reasons = []
         for host in hosts:
             try:
