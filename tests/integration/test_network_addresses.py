@@ -88,8 +88,7 @@ def hosting(bed: Bed) -> Iterator[Hosting]:
         node.write("/etc/snf-ganeti-hooks/conf.d/site.toml", SETTINGS)
         node.run("sh", "-c", "echo 1 >/proc/sys/net/ipv6/conf/all/forwarding")
         opened.ip("link add prv0 type bridge", "link set prv0 up")
-        log = bed.folder / "addresses/serve.log"
-        with node.spawn("/usr/sbin/snf-network", "serve", output=log):
+        with opened.serve():
             yield opened
 
 
@@ -242,12 +241,13 @@ def test_dnsmasq_that_is_killed_comes_back(
     hosting: Hosting, guests: dict[str, Station], tmp_path: Path
 ) -> None:
     node = hosting.node
-    before = set(node.run("pidof", "dnsmasq").text.split())
-    assert len(before) == 3  # the routed networks, and each private one
+
+    def find() -> set[str]:
+        return set(node.run("pidof", "dnsmasq", ok=(0, 1)).text.split())
+
+    # One for the routed networks, and one for each private one.
+    wait_for("the dnsmasq of all networks", lambda: len(find()) == 3, SECONDS)
+    before = find()
     node.run("kill", "-9", *before)
-
-    def find_new() -> set[str]:
-        return set(node.run("pidof", "dnsmasq", ok=(0, 1)).text.split()) - before
-
-    wait_for("other dnsmasq", lambda: len(find_new()) == len(before), SECONDS)
+    wait_for("other dnsmasq", lambda: len(find() - before) == len(before), SECONDS)
     assert ask_dhcp(guests["public"], tmp_path)["ip"] == "198.51.100.7"

@@ -17,6 +17,7 @@ import pytest
 from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6NDOptDstLLAddr, IPv6
 from scapy.layers.l2 import ARP, Ether
 
+from snf_ganeti import process
 from testbed.bed import open_bed
 from testbed.deadline import wait_for
 from testbed.ganeti import Cluster
@@ -30,7 +31,7 @@ from testbed.guest_networks import (
     read_neighbours,
 )
 from testbed.machine import Machine
-from testbed.namespaces import call_in_network, connect
+from testbed.namespaces import call_in_network, connect, make_enter_network_argv
 from testbed.roots import BUILD
 from testbed.wire import BRIDGE
 
@@ -91,11 +92,21 @@ def check_reach(sender: Guest, receiver: Guest, expected: set[str]) -> None:
 
 
 def is_open(cluster: Cluster, address: str, port: int = 80) -> bool:
-    """Does the guest answer a connection from outside?"""
-    with contextlib.suppress(OSError):
-        connect(cluster.bed.wire.machine.pid, (address, port), 0.5).close()
+    """Does the guest answer a connection from outside? It has had its time for that, however
+    slow it is, when it has answered an echo request that came after, and that always passes."""
+    pid = cluster.bed.wire.machine.pid
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with call_in_network(pid, lambda: socket.socket(family, socket.SOCK_STREAM)) as client:
+        client.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            client.connect((address, port))
+        ping = ["busybox", "ping", "-c", "1", "-w", f"{SECONDS:.0f}", address]
+        process.run(make_enter_network_argv(pid, ping), timeout=2 * SECONDS)
+        try:
+            client.getpeername()
+        except OSError:
+            return False
         return True
-    return False
 
 
 def wait_for_profile(guest: Guest, *, opens: bool) -> None:

@@ -65,8 +65,7 @@ def hosting(bed: Bed, folder: Path) -> Iterator[Hosting]:
             f'[dns]\nserver = "{SERVER}"\nport = {PORT}\nzone = "{ZONES[0]}"\n'
             f"reverse_zones = {reverse}\nttl = 60\n",
         )
-        log = bed.folder / "names/serve.log"
-        with opened.node.spawn("/usr/sbin/snf-network", "serve", output=log):
+        with opened.serve():
             yield opened
 
 
@@ -91,8 +90,8 @@ def look_up(hosting: Hosting, name: str, kind: str) -> set[str]:
 
     def ask() -> set[str]:
         try:
-            answer = dns.query.tcp(query, SERVER, timeout=10, port=PORT)
-        except OSError:
+            answer = dns.query.tcp(query, SERVER, timeout=SECONDS, port=PORT)
+        except (OSError, EOFError):  # it does not run, or not yet or no longer for this one
             return set()
         return {record.to_text() for rrset in answer.answer for record in rrset}
 

@@ -22,7 +22,6 @@ DAMAGES = 200 if SOAK else 25
 SEED = 20261124
 SECONDS = 60.0
 STATE = "/run/snf-ganeti-hooks"
-SERVICE = "/usr/sbin/snf-network"
 LIMITED = "synnefo:network:0:limited"
 ROUTED = {
     "MODE": "routed",
@@ -191,12 +190,12 @@ ADDRESS_DAMAGE = (
 )
 
 
-def test_the_service_repairs_addresses_by_itself(hosting: Hosting, bed: Bed) -> None:
+def test_the_service_repairs_addresses_by_itself(hosting: Hosting) -> None:
     """Judged by a real DHCP client."""
     rng = random.Random(SEED)
     names = [*ADDRESS_DAMAGE, *rng.choices(ADDRESS_DAMAGE, k=DAMAGES)][: DAMAGES // 6]
     guest = hosting.add_guest(ASKING)
-    with hosting.node.spawn(SERVICE, "serve", output=bed.folder / "reconcile/addresses.log"):
+    with hosting.serve():
         for name in ["true", *names]:
             shell(hosting, name)
             asked = ("busybox", "udhcpc", "-f", "-q", "-n", "-i", "eth0", "-t", "40", "-T", "1")
@@ -248,14 +247,11 @@ def read_files(hosting: Hosting) -> list[str]:
 
 
 @pytest.mark.parametrize("base", [ROUTED, PRIVATE], ids=["routed", "private"])
-def test_what_a_vanished_tap_left_goes_by_itself(
-    hosting: Hosting, bed: Bed, base: dict[str, str]
-) -> None:
+def test_what_a_vanished_tap_left_goes_by_itself(hosting: Hosting, base: dict[str, str]) -> None:
     ip = "198.51.100.99" if base is ROUTED else "10.0.0.99"
     nic = NicWords("tap9", "aa:00:01:00:00:99", {**base, "IP": ip})
     before = take_picture(hosting)
-    log = bed.folder / "reconcile/serve.log"
-    with hosting.node.spawn(SERVICE, "serve", output=log):
+    with hosting.serve():
         hosting.add_guest(nic)
         assert list_traces(hosting, nic)
         hosting.ip("link del tap9")

@@ -17,7 +17,6 @@ from testbed.hosting import SCRIPT, SOCKET, Hosting, NicWords, open_hosting
 from testbed.kernel_picture import take_picture
 
 SECONDS = 90.0
-STATE = "/run/snf-ganeti-hooks"
 LIMITED = "synnefo:network:0:limited"
 ROUTED = {
     "MODE": "routed",
@@ -38,6 +37,16 @@ PRIVATE = {
     "NETWORK_MAC_PREFIX": "aa:00:01",
     "TAGS": LIMITED,
 }
+
+
+SLOW_IP = """\
+#!/bin/sh
+if [ "$1" = -batch ]; then
+    touch /run/ip-begun
+    until [ -e /run/script-left ]; do sleep 0.1; done
+fi
+exec /usr/sbin/ip "$@"
+"""
 
 
 def make_nic(number: int, base: dict[str, str] = ROUTED) -> NicWords:
@@ -140,7 +149,7 @@ def test_scripts_go_on_when_the_service_is_killed(hosting: Hosting, expected: li
         hosting.set_up(NICS[0])
         stop_service(hosting, "STOP")
         with starting(hosting, NICS[1:]) as statuses:
-            time.sleep(1)  # they ask now
+            wait_for("their requests", lambda: hosting.count_asking() == len(NICS) - 1, SECONDS)
             assert statuses == []
             stop_service(hosting, "KILL")
     assert statuses == [0] * len(NICS[1:])
@@ -175,24 +184,28 @@ def test_service_that_hangs_stops_no_start(hosting: Hosting) -> None:
 def test_nothing_is_done_for_a_script_that_left(hosting: Hosting) -> None:
     """While it waited for the lock that another holds."""
     node, before = hosting.node, take_picture(hosting)
-    log = node.folder / "lock.log"
     with hosting.serve():
-        with node.spawn("flock", f"{STATE}/lock", "sleep", "3", output=log):
-            time.sleep(0.5)
-            node.run("timeout", "1", SCRIPT, env=NICS[0].make_environ(), ok=(124,))
+        with (
+            hosting.locked(),
+            node.spawn(SCRIPT, env=NICS[0].make_environ(), output=node.folder / "script.log"),
+        ):
+            wait_for("its request", lambda: hosting.count_asking() == 1, SECONDS)
         wait_for("its word on the script", lambda: "gets no answer" in read_log(hosting), SECONDS)
         assert take_picture(hosting) == before
 
 
 @pytest.mark.usefixtures("taps")
 def test_what_was_done_for_a_script_that_left_is_undone(hosting: Hosting) -> None:
-    """It leaves while the service waits for a slow `ip`."""
+    """It leaves while the service waits for the `ip` that joins its tap to the bridge."""
     node, slow, nic = hosting.node, "/usr/local/sbin/ip", NICS[-1]
+    node.write(slow, SLOW_IP, mode=0o755)
     with hosting.serve():
-        node.write(slow, '#!/bin/sh\nsleep 1\nexec /usr/sbin/ip "$@"\n', mode=0o755)
-        node.run("timeout", "1", SCRIPT, env=nic.make_environ(), ok=(124,))
+        with node.spawn(SCRIPT, env=nic.make_environ(), output=node.folder / "script.log"):
+            begun = ("test", "-e", "/run/ip-begun")
+            wait_for("the slow ip", lambda: node.run(*begun, ok=(0, 1)).status == 0, SECONDS)
+        node.run("touch", "/run/script-left")
         wait_for("its word on the script", lambda: "gets no answer" in read_log(hosting), SECONDS)
-        node.run("rm", slow)
+    node.run("rm", slow)
     assert "Broken pipe" in read_log(hosting)
     assert not [each for each in take_picture(hosting) if nic.tap in each and "ifname" not in each]
     (link,) = json.loads(node.run("ip", "-json", "link", "show", nic.tap).text)

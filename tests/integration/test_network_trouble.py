@@ -45,17 +45,17 @@ MTU=1400
 
 
 @pytest.fixture(scope="module")
-def log(bed: Bed) -> Path:
-    return bed.folder / "trouble-serve.log"
+def log(hosting: Hosting) -> Path:
+    """The service's."""
+    return hosting.node.folder / "serve.log"
 
 
 @pytest.fixture(scope="module")
-def hosting(bed: Bed, log: Path) -> Iterator[Hosting]:
+def hosting(bed: Bed) -> Iterator[Hosting]:
     """A node with the service and one NIC."""
     with open_hosting(bed.folder / "trouble", bed.layers) as opened:
         opened.node.write("/etc/snf-ganeti-hooks/conf.d/site.toml", SETTINGS)
-        with opened.node.spawn("/usr/sbin/snf-network", "serve", output=log):
-            wait_for("the service", opened.is_served, SECONDS)
+        with opened.serve():
             opened.add_guest(NIC)
             yield opened
 

@@ -5,7 +5,9 @@ scripts, the rules and the routes are the real ones, and a guest costs milliseco
 """
 
 import contextlib
+import json
 import select
+import signal
 import socket
 import subprocess
 import time
@@ -23,6 +25,7 @@ Value = TypeVar("Value")
 
 SCRIPT = "/etc/ganeti/kvm-vif-bridge"
 SOCKET = "/run/snf-ganeti-hooks/nic.sock"
+LOCK = "/run/snf-ganeti-hooks/lock"
 SECONDS = 60.0
 _ETH_P_ALL = 3
 
@@ -85,7 +88,8 @@ class Sniffer:
                 if is_last(data):
                     return frames
                 frames.append(data)
-        raise AssertionError(f"the last frame did not come; {len(frames)} others did")
+        others = "\n".join(frame[:96].hex() for frame in frames)
+        raise AssertionError(f"the last frame did not come; these did:\n{others}")
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,7 @@ class Hosting:
 
     node: Machine
     stack: contextlib.ExitStack
+    stations: list[Station] = field(default_factory=list)
 
     def ip(self, *lines: str) -> None:
         run_ip(self.node.pid, lines)
@@ -132,23 +137,50 @@ class Hosting:
                 "link set eth0 up",
             ],
         )
-        return Station(pid, mac)
+        station = Station(pid, mac)
+        self.stations.append(station)
+        return station
 
     def add_guest(self, nic: NicWords) -> Station:
-        """A guest and its NIC, set up by the installed script."""
+        """A guest and its NIC, set up by the installed script; frames pass, its own and those of
+        all that was plugged before."""
         guest = self.add_station(nic.tap, nic.mac)
         self.set_up(nic)
+        wait_for(f"the carriers of {nic.tap} and others", self.is_settled, SECONDS)
         return guest
+
+    def is_settled(self) -> bool:
+        """Do all interfaces pass frames that ever will, here and at the stations?"""
+        return all(map(is_settled, (self.node.pid, *(each.pid for each in self.stations))))
 
     @contextlib.contextmanager
     def serve(self) -> Iterator[subprocess.Popen[bytes]]:
-        """The service runs for the block, and answers NIC scripts."""
+        """The service runs for the block, and answers NIC scripts; it ends as systemd ends it."""
         log = self.node.folder / "serve.log"
         log.unlink(missing_ok=True)
         self.node.run("rm", "-f", SOCKET)  # of one that was killed
         with self.node.spawn("/usr/sbin/snf-network", "serve", output=log) as child:
             wait_for("the service", self.is_served, SECONDS, explain=log.read_text)
             yield child
+            # The signal that ends a block would end nsenter first, and the service be killed then.
+            self.node.run("pkill", "-f", "snf-network serve", ok=(0, 1))
+            child.send_signal(signal.SIGCONT)  # nsenter stops when what it runs is stopped
+            child.wait(SECONDS)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Another holds the lock of who changes NICs, for the block."""
+        probe = ("flock", "--nonblock", "--conflict-exit-code=9", LOCK, "true")
+        log = self.node.folder / "lock.log"
+        with self.node.spawn("flock", LOCK, "sleep", "infinity", output=log):
+            wait_for("the lock", lambda: self.node.run(*probe, ok=(0, 9)).status == 9, SECONDS)
+            yield
+
+    def count_asking(self) -> int:
+        """How many scripts are connected to the service. In /proc/net/unix the state is the
+        sixth column, 2 before it has accepted and 3 then, and the path the last."""
+        lines = self.node.read("/proc/net/unix").decode().splitlines()
+        return sum(line.endswith(SOCKET) and line.split()[5] in ("02", "03") for line in lines)
 
     def is_served(self) -> bool:
         return self.node.run("test", "-S", SOCKET, ok=(0, 1)).status == 0
@@ -175,6 +207,17 @@ def open_namespace() -> Iterator[int]:
         namespace = Path(f"/proc/{child.pid}/ns/net")
         wait_for("a network namespace", lambda: namespace.readlink() != own, SECONDS)
         yield child.pid
+
+
+def is_settled(pid: int) -> bool:
+    """Has the kernel seen to every carrier in the network of a process? It does so in its own
+    time after both ends of a cable are up, all networks of this machine in turn, and until then
+    it drops what is sent, and a bridge's port is closed."""
+    shown = process.run(make_enter_network_argv(pid, ["ip", "-json", "link", "show"])).stdout
+    return not any(
+        "LOWER_UP" in each["flags"] and each["operstate"] not in ("UP", "UNKNOWN")
+        for each in json.loads(shown)
+    )
 
 
 def run_ip(pid: int, lines: Sequence[str]) -> None:
