@@ -43,10 +43,11 @@ def serve(reader: SettingsReader) -> None:
     """Run until a signal ends it, by Terminated. An error is logged, and tried again with the
     next look. systemd hears that it is ready once all has been looked at."""
     settings = reader.read()
-    master = tags.Master()
+    # In threads of their own is what may take its time: a name server, Ganeti, a dead node that
+    # gets no tags. A vanished tap may not.
+    repeat("tags", tags.Master().follow)
     if settings.dns.server:
-        # A thread of its own: a name server may take its time, and a vanished tap may not.
-        threading.Thread(target=send_names, args=(settings,), daemon=True).start()
+        repeat("names", Queue(settings.dns).send_due)
     with open_link_messages() as messages, DhcpServers() as dhcp, RequestServer(reader):
         compared, changed = 0.0, True
         while True:
@@ -56,18 +57,21 @@ def serve(reader: SettingsReader) -> None:
                 settings = _attempt("settings", reader.read) or settings
                 _attempt("reconciling", reconcile_all, settings)
                 compared, changed = time.monotonic(), True
-            _attempt("tags", master.follow)
             _attempt("profiles", follow_tags, settings)
             _attempt("dnsmasq", dhcp.update, find_live(), settings, look=changed)
             notify.send("READY=1", "WATCHDOG=1")
             changed = wait_for_message(messages, TICK)
 
 
-def send_names(settings: Settings) -> None:
-    queue = Queue(settings.dns)
-    while True:
-        _attempt("names", queue.send_due)
-        time.sleep(TICK)
+def repeat(what: str, act: Callable[[], object]) -> None:
+    """Do something every TICK in a thread, as long as the service runs."""
+
+    def go_on() -> None:
+        while True:
+            _attempt(what, act)
+            time.sleep(TICK)
+
+    threading.Thread(target=go_on, name=what, daemon=True).start()
 
 
 def open_link_messages() -> socket.socket:

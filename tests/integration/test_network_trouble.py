@@ -170,6 +170,34 @@ def test_without_dnsmasq_nics_are_set_up_and_operators_told(hosting: Hosting, lo
     hosting.ip("link del tap1")
 
 
+SILENT_GANETI = """
+import os, socket
+path = "/run/ganeti/socket/ganeti-query"
+os.makedirs(os.path.dirname(path), exist_ok=True)
+with socket.socket(socket.AF_UNIX) as listener:
+    listener.bind(path)
+    listener.listen()
+    kept = []
+    while True:
+        kept.append(listener.accept())
+        print("asked", flush=True)
+"""
+
+
+def test_ganeti_that_does_not_answer_delays_no_teardown(hosting: Hosting, bed: Bed) -> None:
+    """As on a master whose query daemon hangs, or that can't reach a node that gets tags."""
+    node, log = hosting.node, bed.folder / "trouble-ganeti.log"
+    hostname = node.run("python3", "-c", "import socket; print(socket.getfqdn())").text
+    master = "/var/lib/ganeti/ssconf_master_node"
+    hosting.add_guest(OTHER)
+    with node.spawn("python3", "-c", SILENT_GANETI, output=log):
+        node.write(master, hostname)
+        wait_for("a question to Ganeti", lambda: "asked" in log.read_text(), SECONDS)
+        hosting.ip("link del tap1")
+        wait_for("its end", lambda: list(read_notes(hosting)) == ["tap0"], TEARDOWN_SECONDS)
+        node.run("rm", master)
+
+
 def test_binding_file_of_the_predecessor(hosting: Hosting) -> None:
     """nfdhcpd sees a file that is closed after writing, and not one that is renamed."""
     node, folder = hosting.node, "/var/lib/nfdhcpd"
