@@ -279,3 +279,15 @@ def test_guest_that_is_stopped_leaves_nothing(site: Site) -> None:
     node = one.find_node()
     cluster.run("gnt-instance", "shutdown", "--timeout=1", one.name)
     wait_until_gone(node, one)
+
+
+def test_hook_removes_what_is_left_where_no_service_runs(site: Site) -> None:
+    """Before the job of the stop has ended."""
+    cluster, two = site.cluster, site.two
+    node = two.find_node()
+    service = ("pgrep", "-f", "snf-network serve")
+    node.run("kill", *node.run(*service).text.split())
+    wait_for("the end of the service", lambda: not node.run(*service, ok=(0, 1)).text, SECONDS)
+    assert list_traces(node, two)
+    cluster.run("gnt-instance", "stop", "--timeout=1", two.name)
+    assert not list_traces(node, two)

@@ -479,6 +479,52 @@ def test_connections_outlive_a_change_of_profile(setting: Setting, family: int) 
                 assert client.recv(100) == b"heard"
 
 
+@pytest.mark.parametrize("make", [make_routed, make_bridged], ids=["routed", "bridged"])
+def test_nic_without_an_ipv4_address_has_none(bed: Bed, make: Callable[[Hosting], Setting]) -> None:
+    """Its network has a subnet of both families, as each of Ganeti's has one of IPv4."""
+    family = socket.AF_INET6
+    with open_hosting(bed.folder / f"hosting-only6-{make.__name__}", bed.layers) as hosting:
+        setting = make(hosting)
+        words = {name: value for name, value in setting.nic.words.items() if name != "IP"}
+        only6 = replace(setting, nic=replace(setting.nic, words=words))
+        only6.set_profile("limited")
+        assert {name for name, reach in INWARD.items() if reach(only6, family)} == LET_IN["limited"]
+        check_what_leaves(only6, family)
+        sent = make_outward(only6) | (make_on_link(only6) if only6.kind != "routed" else {})
+        for name, (of, frame, _) in sent.items():
+            if of == socket.AF_INET:
+                mark = f"probe {next(_numbers):08d}".encode()
+                send = partial(only6.guest.send, bytes(frame / mark))
+                seen = passes(only6, family, only6.guest, only6.peer, send, partial(contains, mark))
+                assert not seen, name
+
+
+@pytest.mark.parametrize("make", [make_routed, make_bridged], ids=["routed", "bridged"])
+def test_nic_uses_each_of_its_addresses(bed: Bed, make: Callable[[Hosting], Setting]) -> None:
+    """One that Ganeti names, and the one that is made of its MAC."""
+    family, named = socket.AF_INET6, "2001:db8:1::77"
+    with open_hosting(bed.folder / f"hosting-two6-{make.__name__}", bed.layers) as hosting:
+        setting = make(hosting)
+        hosting.set_up(replace(setting.nic, words={**setting.nic.words, "IP": named}))
+        setting.guest.ip(f"address add {named}/64 dev eth0 nodad")
+        assert reach_tcp(setting, family, 22)
+        for address, may_pass in ((GUEST6, True), (named, True), (SPOOFED6, False)):
+            mark = f"probe {next(_numbers):08d}".encode()
+            head = Ether(src=GUEST_MAC, dst=setting.next_mac) / IPv6(src=address, dst=setting.peer6)
+            send = partial(setting.guest.send, bytes(head / UDP(sport=1234, dport=4321) / mark))
+            seen = passes(
+                setting, family, setting.guest, setting.peer, send, partial(contains, mark)
+            )
+            assert bool(seen) == may_pass, address
+        with (
+            setting.guest.open_socket(family, socket.SOCK_STREAM) as server,
+            setting.peer.open_socket(family, socket.SOCK_STREAM) as client,
+        ):
+            server.bind((named, 23))
+            server.listen()
+            client.connect((named, 23))
+
+
 def test_routed_guest_is_not_answered_by_a_false_name(bed: Bed) -> None:
     """ARP and neighbour discovery end at the node: it must not learn what is not so."""
     with open_hosting(bed.folder / "hosting-arp", bed.layers) as hosting:

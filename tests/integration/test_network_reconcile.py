@@ -332,6 +332,34 @@ def test_a_new_tap_inherits_nothing(hosting: Hosting) -> None:
     assert take_picture(hosting) == before
 
 
+def test_a_new_tap_inherits_nothing_while_the_service_runs(hosting: Hosting) -> None:
+    """It comes before the service has come to what the earlier one left: the two wait for the
+    same lock, and whichever is first, the end is the same."""
+    node, before = hosting.node, take_picture(hosting)
+    first = NicWords("tap9", "aa:00:00:00:00:99", {**ROUTED, "IP": "198.51.100.99"})
+    second = NicWords("tap9", "aa:00:01:00:00:98", {**PRIVATE, "IP": "10.0.0.98"})
+    protected = second.tagged("synnefo:network:0:protected").make_environ()
+    with hosting.serve():
+        for _ in range(3):
+            hosting.add_guest(first.tagged("synnefo:network:0:unprotected"))
+            with hosting.locked(), contextlib.ExitStack() as asking:
+                hosting.ip("link del tap9", "link add tap9 type veth peer name far9")
+                log = node.folder / "script.log"
+                script = asking.enter_context(node.spawn(SCRIPT, env=protected, output=log))
+                wait_for("its request", lambda: hosting.count_asking() == 1, SECONDS)
+                assert first.mac in json.dumps(take_picture(hosting))
+                waiting = asking.pop_all()
+            with waiting:
+                assert script.wait(SECONDS) == 0
+            listed = json.dumps(take_picture(hosting))
+            assert first.mac not in listed
+            assert first.words["IP"] not in listed
+            assert node.run("snf-network", "check").text == ""
+            hosting.ip("link del tap9")
+    reconcile(hosting)
+    assert take_picture(hosting) == before
+
+
 BAD = {
     "no bridge": ({**PRIVATE, "IP": "10.0.0.99", "LINK": "nowhere"}, "there is no bridge nowhere"),
     "a bridge that is none": ({**PRIVATE, "IP": "10.0.0.99", "LINK": "up0"}, "up0 is no bridge"),
