@@ -19,6 +19,7 @@ from snf_ganeti_hooks.networks.routing import (
     parse_proxies,
     parse_routes,
 )
+from snf_ganeti_hooks.nic import Nic
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,14 @@ class Ruleset:
 
 @dataclass(frozen=True)
 class Inventory:
+    """vlans: of the ports of bridges, see `link.find_vlans`; none where no NIC is in one."""
+
     links: Mapping[str, Link]
     ruleset: Ruleset
     routes: frozenset[Route]
     proxies: frozenset[Proxy]
     selectors: frozenset[Selector]
+    vlans: Mapping[str, Mapping[int, bool]]
 
 
 @contextlib.contextmanager
@@ -67,8 +71,8 @@ def uncollected() -> Iterator[None]:
         gc.enable()
 
 
-def read_inventory() -> Inventory:
-    """Raises NodeError, CommandError."""
+def read_inventory(nics: Iterable[Nic]) -> Inventory:
+    """nics: for which it is read. Raises NodeError, CommandError."""
     shown = ("-N", "route", "show", "table", "all", "proto", str(PROTOCOL))
     return Inventory(
         links=link.find_links(),
@@ -76,6 +80,7 @@ def read_inventory() -> Inventory:
         routes=frozenset(parse_routes([*link.query(*shown), *link.query("-6", *shown)])),
         proxies=frozenset(parse_proxies(link.query("-N", "neigh", "show", "proxy"))),
         selectors=frozenset(setup.read_selectors()),
+        vlans=link.find_vlans() if any(nic.vlan for nic in nics) else {},
     )
 
 

@@ -56,7 +56,7 @@ class Wanted:
 def find_differences(node: Node) -> list[Finding]:
     """Read everything and compare; the caller holds the lock. Raises SnfError."""
     states, broken = state.read_states(node.run)
-    inventory = read_inventory()
+    inventory = read_inventory(each.nic for each in states.values())
     live = {
         tap: each
         for tap, each in states.items()
@@ -126,6 +126,10 @@ def compare_nic(node: Node, inventory: Inventory, wanted: Wanted) -> list[Findin
             findings.append(find("its routes or proxy entries are missing", reconnect))
     elif inventory.links[nic.tap].master != nic.link:
         findings.append(find(f"it is not on bridge {nic.link}", reconnect))
+    elif nic.vlan and not bridging.is_in_vlan(
+        nic, bridging.find_uplinks(inventory.links, nic.link), inventory.vlans
+    ):
+        findings.append(find(f"its port is not in VLAN {nic.vlan} alone", reconnect))
     elif node.tracker == "br_netfilter" and not inventory.links[nic.link].shows_netfilter:
         line = bridging.make_netfilter_line(nic.link)
         findings.append(

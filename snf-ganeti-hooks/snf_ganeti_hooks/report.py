@@ -40,7 +40,7 @@ def read_rows(node: Node) -> list[Row]:
     states, broken = state.read_states(node.run)
     notes = find_notes(node, states)
     try:
-        inventory, unread = read_inventory(), ""
+        inventory, unread = read_inventory(each.nic for each in states.values()), ""
     except SnfError as error:
         inventory, unread = None, str(error)
     rows = []

@@ -161,7 +161,8 @@ def _connect_bridged(node: Node, nic: Nic) -> None:
     link.run_batch(bridging.make_join_lines(nic, bridge, node.tracker))
     if nic.vlan:
         ports = bridging.find_uplinks(link.find_links(), nic.link)
-        for argv in bridging.make_vlan_argvs(nic, ports, link.find_vlans(nic.tap)):
+        present = link.find_vlans(nic.tap).get(nic.tap, {})
+        for argv in bridging.make_vlan_argvs(nic, ports, present):
             process.run(argv)
 
 

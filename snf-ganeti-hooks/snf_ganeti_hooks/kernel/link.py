@@ -80,15 +80,12 @@ def find_link(name: str) -> Link | None:
     return next(map(_parse_link, query("-details", "link", "show", "dev", name)), None)
 
 
-def find_vlans(port: str) -> set[int]:
-    """The VLANs that a port of a bridge is in. Raises CommandError."""
-    output = process.run(["bridge", "-json", "vlan", "show", "dev", port], limit=_LIMIT).stdout
-    return {
-        vlan
-        for shown in json.loads(output or b"[]")
-        for each in shown["vlans"]
-        for vlan in range(each["vlan"], each.get("vlanEnd", each["vlan"]) + 1)
-    }
+def find_vlans(port: str = "") -> dict[str, dict[int, bool]]:
+    """Port of a bridge → the VLANs that it is in → whether as an access port: what comes without
+    a tag is the VLAN's, and what leaves gets none. port: only of this one. Raises CommandError."""
+    only = ["dev", port] if port else []
+    output = process.run(["bridge", "-json", "vlan", "show", *only], limit=_LIMIT).stdout
+    return {shown["ifname"]: _parse_vlans(shown) for shown in json.loads(output or b"[]")}
 
 
 def set_sysctls(values: Mapping[str, int]) -> None:
@@ -104,6 +101,14 @@ def read_sysctl(name: str) -> int | None:
     with contextlib.suppress(OSError, ValueError):
         return int((_SYSCTL / name).read_text())
     return None
+
+
+def _parse_vlans(shown: dict[str, Any]) -> dict[int, bool]:
+    return {
+        vlan: {"PVID", "Egress Untagged"} <= set(each.get("flags", ()))
+        for each in shown["vlans"]
+        for vlan in range(each["vlan"], each.get("vlanEnd", each["vlan"]) + 1)
+    }
 
 
 def _parse_link(entry: dict[str, Any]) -> Link:

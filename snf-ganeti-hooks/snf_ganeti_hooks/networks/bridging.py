@@ -44,6 +44,13 @@ def make_vlan_argvs(nic: Nic, ports: Iterable[str], present: Iterable[int]) -> l
     ]
 
 
+def is_in_vlan(nic: Nic, ports: Iterable[str], vlans: Mapping[str, Mapping[int, bool]]) -> bool:
+    """Is it as these commands leave it? vlans: as `link.find_vlans` gives them."""
+    return vlans.get(nic.tap) == {nic.vlan: True} and all(
+        nic.vlan in vlans.get(port, {}) for port in ports
+    )
+
+
 def _make_vlan_argv(verb: str, port: str, vlan: str, *flags: str) -> list[str]:
     return ["bridge", "vlan", verb, "dev", port, "vid", vlan, *flags, "master"]
 
