@@ -9,6 +9,7 @@ Three kinds of network are set up here; Open vSwitch is left to Ganeti.
 
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 LINK_LOCAL = IPv6Network("fe80::/64")
@@ -72,14 +73,14 @@ class Nic:
         """The three octets that all NICs of its private network share."""
         return (self.network.mac_prefix if self.network else "") or self.mac[:8]
 
-    @property
+    @cached_property
     def addresses4(self) -> tuple[IPv4Address, ...] | None:
         """What it may send from; None when Ganeti knows nothing that would say."""
         if isinstance(self.ip, IPv4Address):
             return (self.ip,)
         return () if self._is_addressed() else None
 
-    @property
+    @cached_property
     def addresses6(self) -> tuple[IPv6Address, ...] | None:
         """As `addresses4`; link-local addresses are not in it."""
         found = []
