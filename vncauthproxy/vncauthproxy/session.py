@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 
 from snf_ganeti.errors import InputError, SnfError
 from vncauthproxy import settings
-from vncauthproxy.connections.stream import Stream
+from vncauthproxy.connections.stream import HungUp, Stream
 from vncauthproxy.protocol.client_messages import ClientMessages
 from vncauthproxy.tickets import Grant
 
@@ -146,6 +146,8 @@ class Session:
         try:
             while data := await client.read():
                 await self._pass_up(data)
+        except HungUp:
+            pass
         except SnfError as error:
             self.stop(End(str(error), 4000, resumable=True))
         self.stop(CLIENT_LEFT)
@@ -156,12 +158,17 @@ class Session:
         if self.messages.inputs != self._inputs or self.messages.view_only:
             self._inputs, self._used = self.messages.inputs, time.monotonic()
         if kept:
-            await self.backend.write(kept)
+            try:
+                await self.backend.write(kept)
+            except HungUp:
+                self.stop(INSTANCE_LEFT)
 
     async def _carry_down(self, client: Client, backend: Stream) -> None:
         try:
             while data := await backend.read(SCREEN_CHUNK):
                 await client.write(data)
+        except HungUp:
+            self.stop(CLIENT_LEFT)
         except SnfError as error:
             self.stop(End(str(error), 4000, resumable=True))
         self.stop(INSTANCE_LEFT)

@@ -33,6 +33,10 @@ class ConnectionEnded(SnfError):
     """The other side is gone, or its TLS is not what it should be."""
 
 
+class HungUp(ConnectionEnded):
+    """The other side closed the connection, which is no more than the end of what it had to say."""
+
+
 class Stream:
     """One task may read while another writes; writers take turns."""
 
@@ -81,7 +85,11 @@ class Stream:
             raise _explain(error) from None
 
     async def read(self, limit: int = CHUNK) -> bytes:
-        """Some bytes, or none at the end. Raises ConnectionEnded."""
+        """Some bytes, or none at the end. Raises ConnectionEnded.
+
+        A reset is an end, too: who closes with something unread sends one, and whether something
+        was is a matter of microseconds.
+        """
         while True:
             try:
                 data = self._read_records(limit) if self.tls else self.socket.recv(limit)
@@ -89,7 +97,7 @@ class Stream:
                 await self._wait(writable=False)
             except ssl.SSLWantWriteError:
                 await self._wait(writable=True)
-            except ssl.SSLEOFError:
+            except (ssl.SSLEOFError, ConnectionResetError):
                 return b""
             except OSError as error:
                 raise _explain(error) from None
@@ -123,7 +131,7 @@ class Stream:
         return data
 
     async def write(self, data: bytes) -> None:
-        """Give all of it to the kernel, however long that takes. Raises ConnectionEnded."""
+        """Give all of it to the kernel, however long that takes. Raises HungUp, ConnectionEnded."""
         async with self._lock:
             view = memoryview(data)
             try:
@@ -142,6 +150,8 @@ class Stream:
                 await self._wait(writable=True)
             except ssl.SSLWantReadError:
                 await self._wait(writable=False)
+            except (BrokenPipeError, ConnectionResetError):
+                raise HungUp("the other side closed the connection") from None
             except OSError as error:
                 raise _explain(error) from None
             else:
