@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -83,9 +83,10 @@ class Proxy:
     async def open_backend(self, session: Session) -> Backend:
         return await self.instances.open(session.grant.target, session.grant.password)
 
-    @contextlib.contextmanager
-    def counted(self, session: Session) -> Iterator[None]:
-        """From its admission to its end, however that comes."""
+    @contextlib.asynccontextmanager
+    async def counted(self, session: Session) -> AsyncIterator[None]:
+        """From its admission to its end, however that comes. Its place is free when this is left,
+        and so before the client is told, unless Redis takes its time."""
         self.metrics.sessions.labels(session.kind).inc()
         try:
             yield
@@ -94,13 +95,13 @@ class Proxy:
                 resumable = bool(session.end and session.end.resumable)
                 seconds = RESUME_SECONDS if resumable else 0.0
                 self._gone[session.id] = (session, time.monotonic() + seconds)
-                self._start(self._leave(session))
             self.metrics.sessions.labels(session.kind).dec()
             self.metrics.ended.labels(session.kind).inc()
             self.metrics.seconds.observe(session.seconds)
             for direction in ("in", "out"):
                 self.metrics.bytes.labels(direction).inc(session.facts[f"bytes_{direction}"])
             audit.write_session(session)
+            await self._attempt(self._leave(session))
 
     async def _leave(self, session: Session) -> None:
         """Tell the others that it ended. What fails, when Redis does, is tried again later."""
@@ -129,10 +130,12 @@ class Proxy:
         return await self.change(session_id, {"end": True}) is not None or revoked
 
     async def change(self, session_id: str, command: dict[str, Any]) -> dict[str, Any] | None:
-        """Do what `Registry.ask` describes, wherever the session is. Raises NodeError."""
-        if session_id in self.sessions.running:
-            return await self.obey(session_id, command)
-        return await self.registry.ask(session_id, command)
+        """Do what `Registry.ask` describes, wherever the session is. Raises NodeError.
+
+        It may be here and go on elsewhere by now, before this proxy was told.
+        """
+        here = await self.obey(session_id, command)
+        return await self.registry.ask(session_id, command) or here
 
     async def obey(self, session_id: str, command: dict[str, Any]) -> dict[str, Any] | None:
         """Do something to one of this proxy's sessions; None when it is not here any more."""

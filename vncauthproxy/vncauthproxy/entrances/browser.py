@@ -57,7 +57,7 @@ async def _serve(proxy: Proxy, socket: WebSocket, request: Request, ticket: str)
         session = await proxy.redeem(ticket.encode(), "browser", request.peer, origin)
     except SnfError as error:
         return End(str(error), REFUSED)
-    with proxy.counted(session):
+    async with proxy.counted(session):
         try:
             return await _open(proxy, session, socket)
         except SnfError as error:

@@ -137,7 +137,7 @@ class Console:
 
     async def _relay(self, client: Client, early: bytes, address: str) -> None:
         session = await self._proxy.admit(self._grant, "legacy", address, ticket=False)
-        with self._proxy.counted(session):
+        async with self._proxy.counted(session):
             try:
                 await session.relay(client, self._backend.stream, early)
             except SnfError as error:

@@ -30,7 +30,7 @@ async def serve_viewer(
     """From the greeting to the end of the session. Raises SnfError, TimeoutError."""
     challenge = await proxy.store.challenge()
     handshake = Handshake(serve(Offer(Security.VENCRYPT, SUBTYPES, challenge)))
-    with contextlib.ExitStack() as stack:
+    async with contextlib.AsyncExitStack() as stack:
         door = _Door(proxy, address, stack)
         limits = proxy.settings.limits
         try:
@@ -54,7 +54,7 @@ class _Door:
     """Redeems the ticket and opens the instance's console before the viewer is told that it is
     let in: so it can still be told why not. stack: what is closed at the session's end."""
 
-    def __init__(self, proxy: Proxy, address: str, stack: contextlib.ExitStack) -> None:
+    def __init__(self, proxy: Proxy, address: str, stack: contextlib.AsyncExitStack) -> None:
         self._proxy, self._address, self._stack = proxy, address, stack
         self.session: Session | None = None
         self.backend: Backend | None = None
@@ -63,7 +63,7 @@ class _Door:
         handle = proof.password if isinstance(proof, Login) else proof.response
         try:
             self.session = await self._proxy.redeem(handle, "viewer", self._address)
-            self._stack.enter_context(self._proxy.counted(self.session))
+            await self._stack.enter_async_context(self._proxy.counted(self.session))
             self.session.end = End("the viewer left in the middle of the handshake")
             self.backend = await self._proxy.open_backend(self.session)
         except SnfError as error:
