@@ -1,9 +1,7 @@
 """Clients of the console proxy: a WebSocket with control over every frame, and RFB in it."""
 
-import json
 import os
 import socket
-import ssl
 import struct
 from typing import Any
 
@@ -11,9 +9,8 @@ from testbed.console import Proxy
 from testbed.deadline import wait_for
 from testbed.drawing import COLOURS, Colour
 from testbed.rfb_client import RfbClient
-from testbed.vnc_servers import NODE_ADDRESS, NODE_NAME
+from testbed.vnc_servers import NODE_NAME
 
-LEGACY_PORT = 24999
 _SECONDS = 60.0
 
 
@@ -21,7 +18,7 @@ class WebSocketClient:
     """A WebSocket of RFC 6455, client's side, with control over every frame."""
 
     def __init__(
-        self, tls: ssl.SSLSocket, ticket: str, *, words: str = "binary", headers: str = ""
+        self, tls: socket.socket, ticket: str, *, words: str = "binary", headers: str = ""
     ) -> None:
         self.tls = tls
         tls.settimeout(_SECONDS)
@@ -139,29 +136,3 @@ def receive(connection: socket.socket, size: int) -> bytes:
         assert more, f"it ended after {data!r}"
         data += more
     return data
-
-
-def ask_legacy(proxy: Proxy, **changes: Any) -> dict[str, Any]:
-    """The answer of the predecessor's protocol, by default for the guest without security."""
-    request = {
-        "source_port": 0,
-        "destination_address": "127.0.0.1",
-        "destination_port": 5901,
-        "password": "eightchr",
-        "auth_user": "synnefo",
-        "auth_password": "user-secret",
-        "type": "vnc",
-        **changes,
-    }
-    context = ssl.create_default_context(cafile=proxy.ca)
-    with context.wrap_socket(
-        proxy.connect(NODE_ADDRESS, LEGACY_PORT), server_hostname=NODE_NAME
-    ) as control:
-        control.settimeout(_SECONDS)
-        control.sendall(json.dumps(request).encode())
-        data = b""
-        while more := control.recv(4096):
-            data += more
-    answer = json.loads(data)
-    assert isinstance(answer, dict)
-    return answer
