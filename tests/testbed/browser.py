@@ -68,6 +68,7 @@ class Browser:
             deviceScaleFactor=1,
             mobile=width < 600,
         )
+        self.wait_until(f"innerWidth === {width}", _CALL_SECONDS)
 
     def open(self, url: str) -> None:
         """Load a page, even where only what is after the # of its URL differs."""

@@ -1,7 +1,7 @@
 """A guest of 512 bytes that draws: the screen is filled with one colour, and each key changes it.
 
 A key of ASCII code n fills the screen with colour n mod 16 of the VGA's palette: "a" is blue,
-"b" green, "d" red.
+"b" green, "d" red. Before that it goes to QEMU's debug console, where there is one.
 """
 
 Colour = tuple[int, int, int]
@@ -17,7 +17,8 @@ _CODE = bytes.fromhex(
     "31ff b900fa"  # draw: xor di, di; mov cx, 64000
     "88d8 fc f3aa"  # mov al, bl; cld; rep stosb
     "31c0 cd16"  # xor ax, ax; int 16h            wait for a key
+    "e6e9"  # out 0e9h, al
     "240f 88c3"  # and al, 15; mov bl, al
-    "ebec"  # jmp draw
+    "ebea"  # jmp draw
 )
 BOOT_SECTOR = _CODE.ljust(510, b"\0") + b"\x55\xaa"

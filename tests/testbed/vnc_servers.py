@@ -26,6 +26,8 @@ DISPLAYS = {
     "tls-password": (5907, "tls-creds=anon,password-secret=password"),
 }
 """The security configurations of QEMU's VNC server: port and options."""
+KEYS = "/srv/keys"
+"""Where the guest writes down each key that it got, before it draws."""
 SOCKET_FOLDER = "/srv/vnc"
 SOCKET = f"{SOCKET_FOLDER}/guest.vnc"
 
@@ -68,6 +70,7 @@ def running_guest(node: Machine, log: Path) -> Iterator[None]:
     argv = [
         *("qemu-system-x86_64", "-machine", "pc,accel=tcg", "-m", "32", "-nodefaults"),
         *("-vga", "std", "-name", "drawing", "-drive", "file=/srv/drawing.img,format=raw"),
+        *("-debugcon", f"file:{KEYS}"),
         *("-object", f"tls-creds-x509,id=x509,verify-peer=off,{credentials}"),
         *("-object", f"tls-creds-x509,id=verify,verify-peer=on,{credentials}"),
         *("-object", "tls-creds-anon,id=anon,endpoint=server"),

@@ -1,6 +1,7 @@
 """A guest that draws on a node, proxies before it, and a browser on the wire; all of them real."""
 
 import contextlib
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,11 +12,13 @@ from testbed.browser import Browser, open_browser
 from testbed.console import Proxy, install_files, prepare_rapi, running_proxy
 from testbed.console_client import open_console, paint, wait_for_colour
 from testbed.deadline import wait_for
-from testbed.drawing import GREEN
+from testbed.drawing import COLOURS, GREEN
 from testbed.ganeti import Cluster
 from testbed.machine import Machine
 from testbed.namespaces import make_enter_network_argv
+from testbed.rfb_client import RfbClient
 from testbed.vnc_servers import (
+    KEYS,
     NODE_ADDRESS,
     NODE_NAME,
     PKI,
@@ -80,9 +83,10 @@ def node(cluster: Cluster, folder: Path) -> Iterator[Machine]:
 
 
 @pytest.fixture(scope="session")
-def redis(cluster: Cluster, folder: Path) -> Iterator[None]:
+def redis(cluster: Cluster, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     argv = ["redis-server", "--bind", ADDRESS, "--port", "6390", "--save", "", "--dir", str(folder)]
-    with cluster.bed.wire.spawn([*argv, "--protected-mode", "no"], folder / "redis.log"):
+    argv += ["--protected-mode", "no"]
+    with cluster.bed.wire.spawn(argv, folder / "redis.log") as child:
 
         def answers() -> bool:
             with contextlib.suppress(OSError), cluster.bed.wire.connect(ADDRESS, 6390) as asked:
@@ -91,11 +95,11 @@ def redis(cluster: Cluster, folder: Path) -> Iterator[None]:
             return False
 
         wait_for("Redis", answers, SECONDS)
-        yield
+        yield child
 
 
 @pytest.fixture
-def ask_redis(cluster: Cluster, redis: None) -> Callable[..., list[str]]:
+def ask_redis(cluster: Cluster, redis: object) -> Callable[..., list[str]]:
     """Gives the words of Redis's answer to a command."""
 
     def ask(*command: str) -> list[str]:
@@ -107,7 +111,7 @@ def ask_redis(cluster: Cluster, redis: None) -> Callable[..., list[str]]:
 
 
 @pytest.fixture(scope="session")
-def checked(cluster: Cluster, node: Machine, redis: None, folder: Path) -> Iterator[Proxy]:
+def checked(cluster: Cluster, node: Machine, redis: object, folder: Path) -> Iterator[Proxy]:
     """A proxy that checks certificates of VNC servers, and knows the cluster."""
     for file in ("cert", "key"):
         node.write(f"/srv/checked/client-{file}.pem", (folder / f"client-{file}.pem").read_bytes())
@@ -119,7 +123,7 @@ def checked(cluster: Cluster, node: Machine, redis: None, folder: Path) -> Itera
 
 
 @pytest.fixture(scope="session")
-def sharing(cluster: Cluster, node: Machine, redis: None, folder: Path) -> Iterator[Proxy]:
+def sharing(cluster: Cluster, node: Machine, redis: object, folder: Path) -> Iterator[Proxy]:
     """A proxy that shares the other's tickets, takes TLS without certificates, has short
     limits, and speaks the legacy protocol."""
     node.write("/srv/sharing/users", "")
@@ -139,6 +143,26 @@ def green(sharing: Proxy) -> None:
     else:
         paint(client, "b")
     client.connection.close()
+
+
+@pytest.fixture
+def is_deaf_to(sharing: Proxy, node: Machine) -> Callable[[RfbClient], bool]:
+    """Tells whether the guest hears no key of a client, which sees what others do all the same.
+    What a client sent before a question has arrived when it is answered, and the guest takes
+    keys in their order. It shows blue then."""
+
+    def probe(client: RfbClient) -> bool:
+        before = len(node.read(KEYS))
+        client.press("d")
+        client.read_colour()
+        other = open_console(sharing, sharing.order())
+        other.press("a")
+        wait_for("its key", lambda: b"a" in node.read(KEYS)[before:], SECONDS)
+        other.connection.close()
+        wait_for_colour(client, COLOURS["a"])
+        return b"d" not in node.read(KEYS)[before:]
+
+    return probe
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import pytest
 from testbed.browser import Browser, see_in_page
 from testbed.console import Proxy
 from testbed.console_client import WebSocketClient
+from testbed.deadline import wait_for
 from testbed.drawing import BOOT_SECTOR, COLOURS, GREEN
 from testbed.ganeti import Cluster, add_node, find_disk, write_blank_os
 from testbed.machine import Machine
@@ -84,6 +85,7 @@ def test_page_follows_an_instance_to_another_node(
     see_in_page(browser, GREEN)
     browser.press("d")
     see_in_page(browser, COLOURS["d"])
+    started = checked.find_sessions()[ticket["session"]]["started"]
 
     first, second = cluster.node.hostname, cluster.bed.node(2).hostname
     list_node = ("gnt-instance", "list", "--no-headers", "--output=pnode", wanderer)
@@ -91,11 +93,16 @@ def test_page_follows_an_instance_to_another_node(
     cluster.run("gnt-instance", "migrate", "--force", f"--target-node={second}", wanderer)
     assert cluster.run(*list_node).strip() == second
     assert checked.find_audit(ticket["session"])["end"] == "the instance closed its console"
+
+    def goes_on() -> bool:
+        found = checked.find_sessions().get(ticket["session"])
+        return found is not None and found["started"] != started
+
+    wait_for("the session again", goes_on, SECONDS)
     browser.wait_until("document.body.dataset.state === 'connected'", SECONDS)
     see_in_page(browser, COLOURS["d"])
     browser.press("b")
     see_in_page(browser, GREEN)
-    assert ticket["session"] in checked.find_sessions()
 
 
 def test_instance_that_does_not_run_is_told(cluster: Cluster, checked: Proxy) -> None:
