@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from testbed import namespaces
 from testbed.console import Proxy
 from testbed.console_client import WebSocketClient, open_console
 from testbed.deadline import wait_for
@@ -258,13 +259,15 @@ def test_frames_that_end_a_session(sharing: Proxy, kind: str) -> None:
     assert sharing.find_audit(ticket["session"])["end"]
 
 
-def test_connections_without_number(sharing: Proxy) -> None:
-    """Beyond a limit of an address they are dropped; they are silent or half open."""
+def test_connections_without_number(cluster: Cluster, sharing: Proxy) -> None:
+    """Beyond a limit of an address they are dropped; they are silent or half open. More than the
+    limit come before the first has been silent for too long."""
+    wire, place = cluster.bed.wire.machine.pid, (NODE_ADDRESS, sharing.port)
     ticket, before = sharing.order(lifetime=600), count_descriptors(sharing)
     peers: list[socket.socket] = []
     for _ in range(CONNECTIONS):
         with contextlib.suppress(OSError):
-            peers.append(open_plain(sharing))
+            peers.append(namespaces.connect(wire, place, 10))
         if len(peers) > 400:
             peers.pop(0).close()
     assert count_descriptors(sharing) < before + 64 + 20

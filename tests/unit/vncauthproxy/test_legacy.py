@@ -1,6 +1,8 @@
 """The predecessor's requests and users: what is taken, and that nothing secret is shown."""
 
+import ipaddress
 import json
+import os
 import stat
 from pathlib import Path
 
@@ -107,7 +109,8 @@ def test_users_line_that_is_none(tmp_path: Path, line: str) -> None:
 
 
 def test_pool_of_ports_gives_each_port_once() -> None:
-    ports = Ports("127.0.0.1", range(29871, 29873))
+    address = ipaddress.ip_address("127.0.0.0") + os.getpid()  # no other process's
+    ports = Ports(str(address), range(29871, 29873))
     first, second = ports.open(0), ports.open(0)
     assert {first.getsockname()[1], second.getsockname()[1]} == {29871, 29872}
     with pytest.raises(NodeError, match="no port of the pool"):
