@@ -72,8 +72,8 @@ def remove(cluster: rados.Rados, image: ImageName, delay: float) -> None:
     with open_pool(cluster, image.pool, image.namespace) as context:
         with (
             contextlib.suppress(GoneError),
-            open_image(context, image) as opened,
             explained(str(image)),
+            open_image(context, image) as opened,
         ):
             _remove_passing_snapshots(opened)
         deadline = time.monotonic() + _WATCH_SECONDS + _LATE_SECONDS
@@ -91,8 +91,8 @@ def grow(cluster: rados.Rados, image: ImageName, size: int) -> None:
     """Grow a volume to `size` bytes; nothing when it has them. Raises InputError."""
     with (
         open_pool(cluster, image.pool, image.namespace) as context,
-        open_image(context, image) as opened,
         explained(str(image)),
+        open_image(context, image) as opened,
     ):
         now = opened.size()
         if size < now:
@@ -108,8 +108,8 @@ def set_info(cluster: rados.Rados, image: ImageName, text: str) -> None:
     """Keep Ganeti's text about a volume in its metadata."""
     with (
         open_pool(cluster, image.pool, image.namespace) as context,
-        open_image(context, image) as opened,
         explained(str(image)),
+        open_image(context, image) as opened,
     ):
         opened.metadata_set(INFO, text)
 
@@ -120,8 +120,8 @@ def snapshot(
     """Make a volume of its own, `target`, that holds what `image` holds now."""
     with (
         open_pool(cluster, image.pool, image.namespace) as context,
-        open_image(context, image) as opened,
         explained(f"a snapshot of {image}"),
+        open_image(context, image) as opened,
     ):
         passing = SnapshotName(image, PASSING + target.name)
         parameters = replace(parameters, origin=passing, reuse_data=False)
@@ -268,8 +268,8 @@ def fence_others(cluster: rados.Rados, image: ImageName) -> None:
     """Put on the blocklist who has the volume open for writing on another node."""
     with (
         open_pool(cluster, image.pool, image.namespace) as context,
-        open_image(context, image) as opened,
         explained(f"the fencing of {image}'s old users"),
+        open_image(context, image) as opened,
     ):
         for owner in fencing.find_owners(opened):
             if not fencing.is_on_this_node(owner, cluster):

@@ -8,12 +8,13 @@ import errno
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import rados
 import rbd
 
+from ext_storage_rados.ceph import fencing
 from ext_storage_rados.ceph.access import Access
 from ext_storage_rados.names import ImageName
 from snf_ganeti.errors import InputError, NodeError, SnfError
@@ -102,7 +103,8 @@ def open_pool(cluster: rados.Rados, pool: str, namespace: str = "") -> Iterator[
 def open_image(
     context: rados.Ioctx, name: ImageName, *, snapshot: str = "", read_only: bool = False
 ) -> Iterator[rbd.Image]:
-    """An image, or a snapshot of it, for the block. Raises GoneError."""
+    """An image, or a snapshot of it, for the block. Raises GoneError, and NodeError when the
+    block needs the image's lock and does not get it."""
     what = f"{name}@{snapshot}" if snapshot else str(name)
     with explained(what):
         try:
@@ -113,6 +115,9 @@ def open_image(
             ) from None
     try:
         yield image
+    except rbd.ReadOnlyImage:  # whatever kept librbd from the lock, the cluster's silence too
+        with explained(what):
+            raise make_lock_error(what, fencing.find_owners(image)) from None
     finally:
         with contextlib.suppress(rbd.Error):  # a client that was fenced can't say goodbye
             image.close()
@@ -134,6 +139,12 @@ def make_error(what: str, error: rados.Error | rbd.Error) -> SnfError:
         return kind(f"{what} {reason}", hint=hint)
     text = os.strerror(number) if number else str(error)
     return NodeError(f"{what}: {text}", hint="see the log of Ceph's monitor")
+
+
+def make_lock_error(what: str, owners: Sequence[str]) -> NodeError:
+    if owners:
+        return NodeError(f"{what} is locked by {', '.join(owners)}", hint="stop that client first")
+    return NodeError(f"{what} could not be locked", hint="try again")
 
 
 _KNOWN: dict[int, tuple[type[SnfError], str, str]] = {

@@ -92,7 +92,7 @@ def snapshot(
     with open_pool(cluster, image.pool, image.namespace) as context:
         _make_way(context, image)
         volume.snapshot(cluster, source, image, parameters)
-        with open_image(context, image) as opened, explained(str(image)):
+        with explained(str(image)), open_image(context, image) as opened:
             for key, value in properties.items():
                 opened.metadata_set(PROPERTY + key, value)
             opened.create_snap(SNAPSHOT)
@@ -121,8 +121,8 @@ def read_volume(cluster: rados.Rados, image: ImageName) -> Volume:
     """What a volume has from its origin. Raises GoneError."""
     with (
         open_pool(cluster, image.pool, image.namespace) as context,
-        open_image(context, image, read_only=True) as opened,
         explained(str(image)),
+        open_image(context, image, read_only=True) as opened,
     ):
         return Volume(image, ancestry.find_origin(opened), _read_properties(opened))
 
@@ -178,8 +178,8 @@ def _make_way(context: rados.Ioctx, image: ImageName) -> None:
 
 def _read(context: rados.Ioctx, image: ImageName) -> GoldenImage:
     with (
-        open_image(context, image, snapshot=SNAPSHOT, read_only=True) as opened,
         explained(str(image)),
+        open_image(context, image, snapshot=SNAPSHOT, read_only=True) as opened,
     ):
         clones = tuple(
             str(ImageName(each["pool"], each["pool_namespace"], each["image"]))

@@ -42,8 +42,8 @@ def retire(cluster: rados.Rados, image: ImageName, *, deferred: bool) -> tuple[s
         )
     with (
         open_pool(cluster, image.pool, image.namespace) as context,
-        open_image(context, image) as opened,
         explained(str(image)),
+        open_image(context, image) as opened,
     ):
         opened.remove_snap(golden.SNAPSHOT)
     volume.remove(cluster, image, 0)

@@ -27,6 +27,24 @@ from testbed.volumes import (
     show_volume,
 )
 
+LOCKED_IN_SILENCE = """
+import sys, time
+from pathlib import Path
+from ext_storage_rados.ceph.access import Access
+from ext_storage_rados.ceph.cluster import connect, open_image, open_pool
+from ext_storage_rados.names import ImageName
+
+pool, name = sys.argv[1:]
+access = Access(Path("/etc/ceph/ceph.conf"), "ganeti", timeout=3)
+with connect(access) as cluster, open_pool(cluster, pool) as context:
+    with open_image(context, ImageName(pool, "", name)) as image:
+        Path("/run/opened").touch()
+        while not Path("/run/unplugged").exists():
+            time.sleep(0.05)
+        image.resize(24 << 20)
+"""
+"""An image is opened, and its lock needed when Ceph does not answer any more."""
+
 
 def test_osd_that_stops_under_load_costs_no_data(
     ceph: Ceph, node: Machine, golden: str, volume: str, tmp_path: Path
@@ -91,6 +109,24 @@ def test_silent_cluster_loses_no_volume(cluster: Cluster, ceph: Ceph, golden: st
         assert volume in list_volumes(ceph)
         assert cluster.run("gnt-instance", "list", "--no-headers", "--output=name", "kept")
     assert volume not in list_volumes(ceph)
+
+
+def test_lock_that_a_silent_cluster_does_not_give(
+    cluster: Cluster, ceph: Ceph, node: Machine, volume: str
+) -> None:
+    """librbd says "read-only" then, as it does when another client has the lock."""
+    run_script(node, "create", volume, size=16)
+    argv = ("python3", "-c", LOCKED_IN_SILENCE, POOL, volume)
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(node.run, *argv, ok=(1,), timeout=120)
+        opened = ("test", "-e", "/run/opened")
+        wait_for("the image", lambda: not node.run(*opened, ok=(0, 1)).status, 60)
+        with unplugged(cluster, ceph):
+            node.run("touch", "/run/unplugged")
+            told = done.result().stderr
+    node.run("rm", "/run/opened", "/run/unplugged")
+    assert "UnreachableError" in told
+    assert "is locked" not in told
 
 
 def test_remove_copes_with_dead_clients(
