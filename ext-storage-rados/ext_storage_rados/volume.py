@@ -3,19 +3,19 @@
 import contextlib
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import rados
 import rbd
 
 from ext_storage_rados import mark
-from ext_storage_rados.ceph import fencing
+from ext_storage_rados.ceph import fencing, watches
 from ext_storage_rados.ceph.cluster import GoneError, explained, open_image, open_pool
 from ext_storage_rados.images import ancestry
 from ext_storage_rados.names import ImageName, SnapshotName
 from ext_storage_rados.parameters import Parameters
-from snf_ganeti.errors import InputError, NodeError
+from snf_ganeti.errors import InputError, NodeError, SnfError
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +26,7 @@ INFO = "ganeti.info"
 _WATCH_SECONDS = 30.0  # how long Ceph believes in a client that died
 _LATE_SECONDS = 60.0  # by which a busy OSD may be late with it
 _PAUSE = 0.5
+_RENEWAL_SECONDS = 10.0
 _MEBIBYTE = 1 << 20
 
 
@@ -77,12 +78,14 @@ def remove(cluster: rados.Rados, image: ImageName, delay: float) -> None:
         ):
             _remove_passing_snapshots(opened)
         deadline = time.monotonic() + _WATCH_SECONDS + _LATE_SECONDS
+        renewed = -_RENEWAL_SECONDS
         while not _try_to_remove(context, image, delay):
-            if time.monotonic() > deadline:
-                raise NodeError(
-                    f"{image} is in use by {_name_watchers(context, image)}",
-                    hint="stop that client, then remove it again",
-                )
+            now = time.monotonic()
+            if now > deadline:
+                raise _make_busy_error(image, watches.find(context, image))
+            if now > renewed + _RENEWAL_SECONDS:
+                watches.renew(context, image)
+                renewed = now
             log.info("%s is open, or was by a client that died; waiting", image)
             time.sleep(_PAUSE)
 
@@ -209,7 +212,7 @@ def _undone(context: rados.Ioctx, image: ImageName) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        with contextlib.suppress(rbd.Error, rados.Error):
+        with contextlib.suppress(rbd.Error, rados.Error, SnfError):
             discard(context, image)
         raise
 
@@ -217,7 +220,11 @@ def _undone(context: rados.Ioctx, image: ImageName) -> Iterator[None]:
 def discard(context: rados.Ioctx, image: ImageName) -> None:
     """Remove an image that was never finished."""
     with contextlib.suppress(rbd.ImageNotFound):
-        rbd.RBD().remove(context, image.name)
+        try:
+            rbd.RBD().remove(context, image.name)
+        except rbd.ImageBusy:
+            watches.renew(context, image)
+            rbd.RBD().remove(context, image.name)
 
 
 def _remove_passing_snapshots(opened: rbd.Image, only: str = "") -> None:
@@ -234,6 +241,8 @@ def _try_to_remove(context: rados.Ioctx, image: ImageName, delay: float) -> bool
     with explained(str(image)):
         try:
             if delay:
+                if watches.find(context, image):  # of which librbd takes no notice
+                    return False
                 rbd.RBD().trash_move(context, image.name, int(delay))
             else:
                 rbd.RBD().remove(context, image.name)
@@ -249,10 +258,14 @@ def _try_to_remove(context: rados.Ioctx, image: ImageName, delay: float) -> bool
     return True
 
 
-def _name_watchers(context: rados.Ioctx, image: ImageName) -> str:
-    with contextlib.suppress(rbd.Error), open_image(context, image, read_only=True) as opened:
-        return ", ".join(each["addr"] for each in opened.watchers_list()) or "nobody that shows"
-    return "a client"
+def _make_busy_error(image: ImageName, watchers: Sequence[str]) -> NodeError:
+    """What a dead client's watch does to an image has ended by now; these live."""
+    if not watchers:
+        return NodeError(f"{image} is in use by a client", hint="remove it again")
+    return NodeError(
+        f"{image} is in use by {', '.join(watchers)}",
+        hint=f"stop that client, or `ceph osd blocklist add {watchers[0]}`, then remove it again",
+    )
 
 
 def require(cluster: rados.Rados, image: ImageName) -> None:

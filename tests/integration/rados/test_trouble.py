@@ -1,6 +1,7 @@
 """A cluster that stops, is silent or full: nothing is lost, and the reason is told. Needs root."""
 
 import contextlib
+import json
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from snf_ganeti.errors import CommandError
+from testbed import lost_watch
 from testbed.ceph import ADDRESS, Ceph
 from testbed.deadline import wait_for
 from testbed.ganeti import Cluster
@@ -27,6 +29,7 @@ from testbed.volumes import (
     show_volume,
 )
 
+LOST_WATCH = Path(lost_watch.__file__)
 LOCKED_IN_SILENCE = """
 import sys, time
 from pathlib import Path
@@ -143,6 +146,37 @@ def test_remove_copes_with_dead_clients(
         run_script(node, "remove", volume)
         assert volume not in list_volumes(ceph)
     run_script(other, "detach", volume)
+
+
+def test_watch_that_an_osd_forgets_keeps_no_volume(ceph: Ceph, node: Machine, volume: str) -> None:
+    """It stays listed though its client is dead, and on the blocklist; Ceph's own `rbd` can't
+    remove the image."""
+    run_script(node, "create", volume, size=16)
+    wait_for("a watch that is forgotten", lambda: lose_watches(ceph, node, volume), 300)
+    refused = ceph.machine.run("rbd", "rm", "--no-progress", f"{POOL}/{volume}", ok=(16,))
+    assert "image still has watchers" in refused.stderr
+    run_script(node, "remove", volume)
+    assert volume not in list_volumes(ceph)
+
+
+def lose_watches(ceph: Ceph, node: Machine, volume: str) -> list[str]:
+    """Clients that die while they begin to watch, and then are fenced; gives those that the OSD
+    lists all the same."""
+    header = f"rbd_header.{show_volume(ceph, volume)['id']}"
+    node.run("python3", "-c", LOST_WATCH.read_text(), POOL, header, "20", timeout=120)
+    fence = (
+        "import rados, sys\n"
+        "with rados.Rados(conffile='/etc/ceph/ceph.conf', rados_id='ganeti') as cluster:\n"
+        "    for address in sys.argv[1:]:\n"
+        "        cluster.blocklist_add(address, 3600)\n"
+    )
+    node.run("python3", "-c", fence, *list_watchers(ceph, volume), timeout=120)
+    return list_watchers(ceph, volume)
+
+
+def list_watchers(ceph: Ceph, volume: str) -> list[str]:
+    told = json.loads(ceph.run("rbd", "status", f"{POOL}/{volume}", "--format=json"))
+    return [each["address"] for each in told["watchers"]]
 
 
 Commands = Sequence[Sequence[str]]
