@@ -219,6 +219,7 @@ def _ask(
         cluster.connect(job.access) as ceph,
         cluster.explained("the blocklist"),
         predecessor.replaced(ceph, job.request.volume),
+        cluster.explained(str(job.image)),
     ):
         act(ceph)
     return 0
