@@ -30,6 +30,14 @@ INSTANCE = "cloned"
 CONTROL = f"/run/ganeti/kvm-hypervisor/ctrl/{INSTANCE}"
 
 
+def assert_it_counts(node: Machine) -> None:
+    """Its firmware has found the disk bootable, and what is on it runs."""
+    serial = f"timeout 100 socat -u UNIX-CONNECT:{CONTROL}.serial - | head --bytes=8"
+    counted = node.run("sh", "-c", serial, timeout=120).stdout
+    assert len(counted) == 8
+    assert counted == bytes((counted[0] + index) % 256 for index in range(8))
+
+
 def test_instance_is_a_clone_and_boots(
     cluster: Cluster, ceph: Ceph, node: Machine, golden: str
 ) -> None:
@@ -47,9 +55,7 @@ def test_instance_is_a_clone_and_boots(
         assert info.strip() == f"originstname+{INSTANCE}"
 
         cluster.run("gnt-instance", "start", INSTANCE)
-        serial = f"timeout 20 socat -u UNIX-CONNECT:{CONTROL}.serial - | head --bytes=8"
-        counted = node.run("sh", "-c", serial).stdout
-        assert counted == bytes((counted[0] + index) % 256 for index in range(8))
+        assert_it_counts(node)
 
         cluster.run("gnt-instance", "grow-disk", INSTANCE, "0", "32M")
         assert show_volume(ceph, volume)["size"] == 96 * MEBIBYTE
@@ -66,9 +72,7 @@ def test_instance_opens_its_volume_by_itself(
     with instance(cluster, INSTANCE, "size=64M", f"origin={golden}", "access=userspace"):
         volume = find_volume(cluster, INSTANCE)
         cluster.run("gnt-instance", "start", INSTANCE)
-        serial = f"timeout 20 socat -u UNIX-CONNECT:{CONTROL}.serial - | head --bytes=8"
-        counted = node.run("sh", "-c", serial).stdout
-        assert counted == bytes((counted[0] + index) % 256 for index in range(8))
+        assert_it_counts(node)
         assert find_workers(node, volume) == []
         watchers = json.loads(ceph.run("rbd", "status", f"{POOL}/{volume}", "--format=json"))
         assert len(watchers["watchers"]) == 1
