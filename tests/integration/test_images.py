@@ -25,7 +25,7 @@ def need_root() -> None:
 
 
 def ask(client: paramiko.SSHClient, command: str) -> str:
-    _, stdout, _ = client.exec_command(command, timeout=60)
+    _, stdout, _ = client.exec_command(command, timeout=BOOT_SECONDS)  # it may still be booting
     return str(stdout.read().decode()).strip()
 
 

@@ -68,9 +68,9 @@ TIMERS = tuple(job.unit.replace(".service", ".timer") for job in JOBS)
 class Guest:
     client: paramiko.SSHClient
 
-    def run(self, script: str, *, ok: bool = True) -> str:
+    def run(self, script: str, *, ok: bool = True, timeout: float = SECONDS) -> str:
         """Run a shell script as root; gives all that it prints."""
-        stdin, stdout, _ = self.client.exec_command(f"exec 2>&1\nset -e\n{script}", timeout=SECONDS)
+        stdin, stdout, _ = self.client.exec_command(f"exec 2>&1\nset -e\n{script}", timeout=timeout)
         stdin.close()
         output = str(stdout.read().decode(errors="replace"))
         assert not ok or stdout.channel.recv_exit_status() == 0, output
@@ -116,7 +116,7 @@ def guest(root: None, request: pytest.FixtureRequest) -> Iterator[Guest]:
     assert sorted(list_units(debs)) == sorted(known)
     with booted_services(request.param, debs) as vm, vm.log_in(BOOT_SECONDS) as client:
         guest = Guest(client)
-        guest.run("systemctl is-system-running --wait", ok=False)
+        guest.run("systemctl is-system-running --wait", ok=False, timeout=BOOT_SECONDS)
         yield guest
 
 

@@ -1,5 +1,5 @@
 """A guest whose init is systemd, with the project's services installed and Ganeti, which has
-the users and groups that their units name. Its network is QEMU's own, on loopback only."""
+the users and groups that their units name. Its network is QEMU's own."""
 
 import contextlib
 import re
