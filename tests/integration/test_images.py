@@ -16,7 +16,9 @@ from testbed import images
 from testbed.guest_vm import booted
 from testbed.images import RECIPES, Recipe
 
-BOOT_SECONDS = 180.0
+BOOT_SECONDS = 600.0
+"""An emulated Debian boots in 40 s where it is alone, and in 330 s among ten others that compute,
+on two processors."""
 
 
 @pytest.fixture(scope="module", autouse=True)
