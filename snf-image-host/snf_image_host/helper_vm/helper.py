@@ -213,11 +213,11 @@ class Session:
     def converse(self, request_line: bytes, on_event: Callable[[Event], None]) -> RunResult:
         """Send the request when the runner is ready; hand events on until the VM has ended."""
         begun = time.monotonic()
-        self._cancel_at = begun + self._limits.soft_timeout
+        cancel_at = begun + self._limits.soft_timeout
         self._give_up_at = begun + self._limits.boot_timeout
         if self.ready:
             on_event(Ready(VERSION))
-            self._order(request_line)
+            self._order(request_line, cancel_at)
         result = None
         try:
             for event in self._read_events():
@@ -227,7 +227,7 @@ class Session:
                     case Ready():
                         self._require_version(event)
                         self.ready = True
-                        self._order(request_line)
+                        self._order(request_line, cancel_at)
                     case TaskStart() | TaskEnd():
                         self._doing = f"task {event.task}"
                     case RunResult():
@@ -244,9 +244,11 @@ class Session:
             )
         return result
 
-    def _order(self, request_line: bytes) -> None:
+    def _order(self, request_line: bytes, cancel_at: float) -> None:
+        """What cancels a request comes after it, however late that is."""
         self._unsent += request_line
-        self._give_up_at = self._cancel_at + self._limits.hard_timeout
+        self._cancel_at = cancel_at
+        self._give_up_at = cancel_at + self._limits.hard_timeout
 
     def _read_events(self) -> Iterator[Event]:
         """Events until the VM closes its end; one that is not taken waits for the next call.

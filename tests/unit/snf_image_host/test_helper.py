@@ -39,6 +39,7 @@ class FakeVm:
 
     def __init__(self) -> None:
         self.host_request, self.request = socket.socketpair()
+        self._lines = self.request.makefile("rb")
         self.host_events, self.events = socket.socketpair()
         output, self.console = os.pipe()
         self.output = os.fdopen(output, "rb")
@@ -48,14 +49,14 @@ class FakeVm:
             self.events.sendall(make_event_line(event, 1.0))
 
     def read_line(self) -> bytes:
-        return self.request.makefile("rb").readline()
+        return self._lines.readline()
 
     def power_off(self) -> None:
         self.events.close()
         os.close(self.console)
 
     def session(self, **limits: Any) -> Session:
-        bounds = dataclasses.replace(HelperLimits(boot_timeout=5, soft_timeout=5), **limits)
+        bounds = dataclasses.replace(HelperLimits(boot_timeout=60, soft_timeout=60), **limits)
         control, self.control = socket.socketpair()
         vm = RunningVm(self.host_request, self.host_events, self.output, Qmp(control, 5), -1)
         return Session(vm, bounds)
@@ -164,7 +165,7 @@ def test_what_wakes_a_vm_is_fresh_and_answered_anew(play: Play) -> None:
 
 def test_a_vm_that_ended_before_it_was_woken_is_not_ready(play: Play) -> None:
     def script(vm: FakeVm) -> None:
-        vm.request.close()
+        vm.request.shutdown(socket.SHUT_RDWR)
         vm.power_off()
         ended.set()
 
@@ -197,9 +198,27 @@ def test_a_stuck_task_is_asked_to_stop_before_it_is_given_up(play: Play) -> None
         lines.append(vm.read_line())
         lines.append(vm.read_line())
 
+    session = play(script).session(soft_timeout=0.3, hard_timeout=0.5)
+    assert session.wait_ready()
     with pytest.raises(DeadlineError, match="task MountImage"):
-        converse(play(script), soft_timeout=0.3, hard_timeout=0.5)
+        session.converse(make_request_line(REQUEST), lambda event: None)
     assert lines[1] == b'{"type": "cancel"}\n'
+
+
+def test_a_request_comes_before_what_cancels_it(play: Play) -> None:
+    """The VM took longer to boot than its tasks may take."""
+    lines: list[bytes] = []
+
+    def script(vm: FakeVm) -> None:
+        time.sleep(0.5)
+        vm.send(Ready(VERSION))
+        lines.extend(vm.read_line() for _ in range(2))
+        vm.send(RunResult("error", "the host's deadline passed"))
+        vm.power_off()
+
+    result, _ = converse(play(script), soft_timeout=0.01, hard_timeout=60)
+    assert lines == [make_request_line(REQUEST), b'{"type": "cancel"}\n']
+    assert result.status == "error"
 
 
 def test_a_vm_that_dies_is_told_by_its_console(play: Play) -> None:
@@ -248,7 +267,7 @@ def test_work_that_is_done_counts_even_if_the_vm_stays(
 
 
 END_STEPS: Mapping[str, Callable[[FakeVm], None]] = {
-    "request": lambda vm: vm.request.close(),
+    "request": lambda vm: vm.request.shutdown(socket.SHUT_RDWR),
     "events": lambda vm: vm.events.close(),
     "console": lambda vm: os.close(vm.console),
 }
