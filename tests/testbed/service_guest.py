@@ -56,6 +56,7 @@ def _build(recipe: Recipe, debs: Sequence[Path], path: Path) -> None:
     layout = recipe.layout
     with rootfs.extracted(recipe.rootfs) as tree:
         _install(tree, debs)
+        _give_time(tree)
         images.write_settings(recipe, layout, tree)
         disk_image.build(layout, tree, path)
     grub.install(path, layout, images.find_root(layout))
@@ -71,6 +72,14 @@ def _install(tree: Path, debs: Sequence[Path]) -> None:
     argv = ["chroot", str(tree), "dpkg", "--install", *paths]
     process.run(argv, env=_QUIET, timeout=_INSTALL_SECONDS)
     shutil.rmtree(folder)
+
+
+def _give_time(tree: Path) -> None:
+    """Have systemd wait longer for a start than on a site: emulated, among others that compute, the
+    console proxy took longer than the 90 s that are the default."""
+    folder = tree / "etc/systemd/system.conf.d"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "emulated.conf").write_text("[Manager]\nDefaultTimeoutStartSec=10min\n")
 
 
 def _ask_dpkg(verb: str, deb: Path, *more: str) -> str:
