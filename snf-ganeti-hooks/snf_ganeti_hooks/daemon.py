@@ -10,7 +10,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import ParamSpec, TypeVar
 
 from snf_ganeti import notify
@@ -23,6 +23,7 @@ from snf_ganeti_hooks.nic import Nic
 from snf_ganeti_hooks.node import read_node
 from snf_ganeti_hooks.request_server import RequestServer
 from snf_ganeti_hooks.settings import Settings, SettingsReader
+from snf_ganeti_hooks.state import NicState
 
 _Given = ParamSpec("_Given")
 _Value = TypeVar("_Value")
@@ -52,13 +53,14 @@ def serve(reader: SettingsReader) -> None:
         compared, changed = 0.0, True
         while True:
             if changed:
-                _attempt("vanished taps", take_down_gone, settings)
+                _attempt("vanished taps", take_down_gone, settings, read_all())
             if time.monotonic() - compared >= FULL or not compared:
                 settings = _attempt("settings", reader.read) or settings
                 _attempt("reconciling", reconcile_all, settings)
                 compared, changed = time.monotonic(), True
-            _attempt("profiles", follow_tags, settings)
-            _attempt("dnsmasq", dhcp.update, find_live(), settings, look=changed)
+            states = read_all()  # once for both: it is the most of what a quiet turn does
+            _attempt("profiles", follow_tags, settings, states)
+            _attempt("dnsmasq", dhcp.update, find_live(states), settings, look=changed)
             notify.send("READY=1", "WATCHDOG=1")
             changed = wait_for_message(messages, TICK)
 
@@ -96,13 +98,18 @@ def wait_for_message(messages: socket.socket, seconds: float) -> bool:
             log.debug("link messages: %s", error.strerror)
 
 
-def find_live() -> list[Nic]:
-    return [each.nic for each in state.read_states()[0].values() if each.is_live]
+def read_all() -> Mapping[str, NicState]:
+    """The states of this node's NICs, by tap."""
+    return state.read_states()[0]
 
 
-def take_down_gone(settings: Settings) -> None:
+def find_live(states: Mapping[str, NicState]) -> list[Nic]:
+    return [each.nic for each in states.values() if each.is_live]
+
+
+def take_down_gone(settings: Settings, states: Mapping[str, NicState]) -> None:
     """Remove all that is left of NICs whose tap is no more, or another one by now."""
-    gone = [each for each in state.read_states()[0].values() if not each.is_live]
+    gone = [each for each in states.values() if not each.is_live]
     if gone:
         with state.locked():
             node = read_node(settings)
@@ -121,14 +128,14 @@ def reconcile_all(settings: Settings) -> None:
             reconcile.repair(reconcile.find_differences(read_node(settings)))
 
 
-def follow_tags(settings: Settings) -> None:
+def follow_tags(settings: Settings, states: Mapping[str, NicState]) -> None:
     """Put the profiles in force that the master's last word on tags names."""
     found = tags.read_file(tags.find_path())
-    if found is None or not tags.find_changed(state.read_states()[0], found):
+    if found is None or not tags.find_changed(states, found):
         return
     with state.locked():
         node = read_node(settings)
-        for changed in tags.find_changed(state.read_states()[0], found):
+        for changed in tags.find_changed(read_all(), found):
             if changed.is_live:
                 choice = setup.change_profile(node, changed)
                 nic = changed.nic

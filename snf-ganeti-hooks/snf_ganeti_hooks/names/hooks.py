@@ -37,7 +37,7 @@ def run_hook() -> int:
     environ, site = os.environ, settings.read()
     path = environ.get("GANETI_HOOKS_PATH", "")
     if path in LEAVING:
-        daemon.take_down_gone(site)
+        daemon.take_down_gone(site, daemon.read_all())
     is_master = environ.get("GANETI_MASTER") == socket.getfqdn()
     if path in NAMING and is_master and site.dns.server:
         ddns_queue.put(parse_names(environ))
