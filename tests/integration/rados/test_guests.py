@@ -11,6 +11,7 @@ import pytest
 
 from testbed import images
 from testbed.ceph import Ceph
+from testbed.deadline import wait_for
 from testbed.deployed import IMAGES as IMAGE_FILES
 from testbed.deployed import Deployed, make_key
 from testbed.ganeti import Cluster
@@ -30,6 +31,18 @@ BOOT_SECONDS = 600.0
 AGENT = "--hypervisor-parameters=kvm:use_guest_agent=true"
 DISK, CLONE = (f"{size},provider=rados,origin" for size in ("3G", "4G"))
 GOLDEN, OWN = "debian12", "my-debian"
+WRITER = """
+mkfifo /run/passed
+sha256sum </run/passed >/run/sum 2>/dev/null &
+{
+    for _ in $(seq 1000); do
+        [ ! -e /run/enough ] || break
+        head --bytes=1M /dev/urandom
+    done | tee /run/passed | dd of=/root/load bs=1M iflag=fullblock oflag=direct conv=fsync
+    touch /run/written
+} >/dev/null 2>&1 &
+"""
+"""Writes past the guest's page cache until told, and sums up what never was on the disk."""
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +110,7 @@ def test_clones_live_from_golden_image_to_reinstallation(
             told = login.run("journalctl --unit=qemu-guest-agent --output=cat")
             assert "guest-fsfreeze called" in told
             login.run("echo changed >/root/late && sync")  # it is thawed
+            assert_writes_outlive_the_osd(ceph, login)
 
         deployer.add_instance(second.name, *second.make_options())
         clone = find_volume(deployer, second.name)
@@ -117,12 +131,32 @@ def test_clones_live_from_golden_image_to_reinstallation(
         options = [each for each in third.make_options() if each.startswith("--os-parameters=")]
         reinstall = ("gnt-instance", "reinstall", "--force", *options, third.name)
         deployer.run(*reinstall, timeout=600)
+        deployer.run("gnt-instance", "grow-disk", third.name, "0", "512M")
         deployer.run("gnt-instance", "start", third.name)
         with logged_in(deployer, third) as login:
             assert login.run("hostname").strip() == third.name
+            assert find_disk_size(login) == (4096 + 512) * MEBIBYTE
             assert login.run("cat /root/mine").strip() == "second"
     node.run("snf-rados-image", "retire", OWN)  # the last that needs the first one's data
     assert not {source, clone} & (list_volumes(ceph) | list_trash(ceph))
+
+
+def assert_writes_outlive_the_osd(ceph: Ceph, login: Login) -> None:
+    """The OSD is killed under a guest that writes: it waits, and has lost nothing."""
+    login.run(WRITER)
+    wait_for("the guest's writes", lambda: login.run("find /root -name load -size +4M").strip(), 60)
+    ceph.stop_osd(0)
+    login.run("test ! -e /run/written")
+    ceph.start_osd(0)
+    login.run("touch /run/enough; until [ -e /run/written -a -s /run/sum ]; do sleep 1; done", 300)
+    login.run("echo 3 >/proc/sys/vm/drop_caches")
+    assert login.run("sha256sum </root/load", 300) == login.run("cat /run/sum")
+
+
+def find_disk_size(login: Login) -> int:
+    """Bytes of the disk that holds the guest's root."""
+    disk = login.run("lsblk --noheadings --output=PKNAME $(findmnt --output=SOURCE -n /)").strip()
+    return int(login.run(f"lsblk --bytes --nodeps --noheadings --output=SIZE /dev/{disk}"))
 
 
 def make_import_argv(node: Machine, source: str, target: Deployed) -> list[str]:
