@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 
 from snf_ganeti import process
 from testbed.bed import open_bed
-from testbed.hosting import SCRIPT, Hosting, NicWords, open_hosting, run_ip
-from testbed.namespaces import make_enter_network_argv
+from testbed.hosting import SCRIPT, Hosting, NicWords, open_hosting
+from testbed.namespaces import make_enter_network_argv, run_ip
 from testbed.roots import BUILD
 
 WORDS = {

@@ -8,7 +8,7 @@ from typing import Any
 from testbed.console import Proxy
 from testbed.deadline import wait_for
 from testbed.drawing import COLOURS, Colour
-from testbed.rfb_client import RfbClient
+from testbed.rfb_client import RfbClient, shake_hands
 from testbed.vnc_servers import NODE_NAME
 
 _SECONDS = 60.0
@@ -108,6 +108,7 @@ def open_console(proxy: Proxy, ticket: dict[str, Any], **options: Any) -> RfbCli
     """A console in a WebSocket."""
     client = WebSocketClient(proxy.open_tls(), ticket["ticket"], **options)
     assert client.status == 101, client.head
+    shake_hands(client)
     return RfbClient(client)
 
 

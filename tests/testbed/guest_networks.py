@@ -14,8 +14,8 @@ from testbed import debian_kernel, small_guest
 from testbed.bed import Bed
 from testbed.deadline import wait_for
 from testbed.ganeti import Cluster, add_node, create_cluster, write_blank_os
-from testbed.hosting import run_ip
 from testbed.machine import Machine
+from testbed.namespaces import run_ip
 from testbed.small_guest import Shell, open_shell
 from testbed.wire import BRIDGE, NODE_BRIDGE
 

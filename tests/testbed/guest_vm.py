@@ -14,8 +14,7 @@ import paramiko
 
 from snf_ganeti import process
 from snf_ganeti.errors import DeadlineError, NodeError
-from testbed.hosting import open_namespace, run_ip
-from testbed.namespaces import connect, make_enter_network_argv
+from testbed.namespaces import connect, make_enter_network_argv, open_namespace, run_ip
 
 _ADDRESS, _PORT = "127.0.0.1", 2222
 """Where the guest's SSH server answers, in the namespace."""

@@ -5,7 +5,6 @@ scripts, the rules and the routes are the real ones, and a guest costs milliseco
 """
 
 import contextlib
-import json
 import select
 import signal
 import socket
@@ -19,7 +18,13 @@ from typing import TypeVar
 from snf_ganeti import process
 from testbed.deadline import wait_for
 from testbed.machine import Machine
-from testbed.namespaces import call_in_network, make_enter_network_argv
+from testbed.namespaces import (
+    call_in_network,
+    is_settled,
+    make_enter_network_argv,
+    open_namespace,
+    run_ip,
+)
 
 Value = TypeVar("Value")
 
@@ -197,31 +202,3 @@ def open_hosting(folder: Path, layers: tuple[Path, ...]) -> Iterator[Hosting]:
         stack.enter_context(node.powered())
         run_ip(node.pid, ["link set lo up"])
         yield Hosting(node, stack)
-
-
-@contextlib.contextmanager
-def open_namespace() -> Iterator[int]:
-    """A network namespace for the block, by the id of a process in it."""
-    own = Path("/proc/self/ns/net").readlink()
-    with process.spawn(["unshare", "--net", "--", "sleep", "infinity"]) as child:
-        namespace = Path(f"/proc/{child.pid}/ns/net")
-        wait_for("a network namespace", lambda: namespace.readlink() != own, SECONDS)
-        yield child.pid
-
-
-def is_settled(pid: int) -> bool:
-    """Has the kernel seen to every carrier in the network of a process? It does so in its own
-    time after both ends of a cable are up, all networks of this machine in turn, and until then
-    it drops what is sent, and a bridge's port is closed."""
-    shown = process.run(make_enter_network_argv(pid, ["ip", "-json", "link", "show"])).stdout
-    return not any(
-        "LOWER_UP" in each["flags"] and each["operstate"] not in ("UP", "UNKNOWN")
-        for each in json.loads(shown)
-    )
-
-
-def run_ip(pid: int, lines: Sequence[str]) -> None:
-    """`ip` commands of this machine in the network of a process; ids are this machine's."""
-    text = "".join(f"{line}\n" for line in lines)
-    argv = make_enter_network_argv(pid, ["ip", "-batch", "-"])
-    process.run(argv, stdin=text.encode())

@@ -74,10 +74,7 @@ def open_legacy(proxy: Proxy, port: int, kind: str) -> Iterator[RfbClient]:
     connection = _connect(proxy, port, kind)
     with contextlib.closing(connection):
         assert log_in(connection) == bytes(4)
-        client = RfbClient.__new__(RfbClient)
-        client.connection = connection
-        client.start()
-        yield client
+        yield RfbClient(connection)
 
 
 def _connect(proxy: Proxy, port: int, kind: str) -> Connection:

@@ -1,14 +1,21 @@
-"""Entering namespaces: as a new program, or for one call of our own."""
+"""Network namespaces; entering those of a machine, as a new program or for one call of ours."""
 
+import contextlib
 import ctypes
+import json
 import os
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TypeVar
+
+from snf_ganeti import process
+from testbed.deadline import wait_for
 
 Value = TypeVar("Value")
 
+_START_SECONDS = 60.0
 _CLONE_NEWNET = 0x40000000  # linux/sched.h
 
 
@@ -55,6 +62,34 @@ def connect(pid: int, address: tuple[str, int], timeout: float) -> socket.socket
 def listen(pid: int, address: tuple[str, int]) -> socket.socket:
     """A TCP socket that listens in the network of process `pid`. Raises OSError."""
     return call_in_network(pid, lambda: socket.create_server(address))
+
+
+@contextlib.contextmanager
+def open_namespace() -> Iterator[int]:
+    """A network namespace for the block, by the id of a process in it."""
+    own = Path("/proc/self/ns/net").readlink()
+    with process.spawn(["unshare", "--net", "--", "sleep", "infinity"]) as child:
+        namespace = Path(f"/proc/{child.pid}/ns/net")
+        wait_for("a network namespace", lambda: namespace.readlink() != own, _START_SECONDS)
+        yield child.pid
+
+
+def is_settled(pid: int) -> bool:
+    """Has the kernel seen to every carrier in the network of a process? It does so in its own
+    time after both ends of a cable are up, all networks of this machine in turn, and until then
+    it drops what is sent, and a bridge's port is closed."""
+    shown = process.run(make_enter_network_argv(pid, ["ip", "-json", "link", "show"])).stdout
+    return not any(
+        "LOWER_UP" in each["flags"] and each["operstate"] not in ("UP", "UNKNOWN")
+        for each in json.loads(shown)
+    )
+
+
+def run_ip(pid: int, lines: Sequence[str]) -> None:
+    """`ip` commands of this machine in the network of a process; ids are this machine's."""
+    text = "".join(f"{line}\n" for line in lines)
+    argv = make_enter_network_argv(pid, ["ip", "-batch", "-"])
+    process.run(argv, stdin=text.encode())
 
 
 def _enter_network(pid: int) -> None:

@@ -17,19 +17,19 @@ class Connection(Protocol):
     def close(self) -> None: ...
 
 
+def shake_hands(connection: Connection) -> None:
+    """With a server that wants no security; next comes ClientInit."""
+    assert connection.receive(12) == b"RFB 003.008\n"
+    connection.send(b"RFB 003.008\n")
+    assert connection.receive(2) == b"\1\1"
+    connection.send(b"\1")
+    assert connection.receive(4) == bytes(4)
+
+
 class RfbClient:
     def __init__(self, connection: Connection) -> None:
-        """Shake hands with a server that wants no security."""
-        self.connection = connection
-        assert connection.receive(12) == b"RFB 003.008\n"
-        connection.send(b"RFB 003.008\n")
-        assert connection.receive(2) == b"\1\1"
-        connection.send(b"\1")
-        assert connection.receive(4) == bytes(4)
-        self.start()
-
-    def start(self) -> None:
         """From ClientInit on; it asks, as a rude one, to be alone."""
+        self.connection = connection
         self.connection.send(b"\0")
         self.width, self.height = struct.unpack(">HH", self.connection.receive(4))
         self.connection.receive(16)

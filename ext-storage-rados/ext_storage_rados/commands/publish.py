@@ -66,6 +66,6 @@ def _open_source(text: str) -> Iterator[IO[bytes]]:
 
 def _open_named(text: str) -> contextlib.AbstractContextManager[IO[bytes]]:
     if text.startswith(_WEB):
-        opened: IO[bytes] = urllib.request.urlopen(text, timeout=_FETCH_SECONDS)  # noqa: S310
+        opened: IO[bytes] = urllib.request.urlopen(text, timeout=_FETCH_SECONDS)  # noqa: S310 (_WEB)
         return opened
     return Path(text).open("rb")
