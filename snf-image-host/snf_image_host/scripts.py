@@ -3,8 +3,10 @@
 Ganeti shows the last 20 lines that a script prints: the reason of a failure is the last one.
 """
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 
 from snf_ganeti import log
 from snf_image_host import deployment, environ, renaming, settings
@@ -25,13 +27,7 @@ _PROGRAM = "snf-image"
 
 def create() -> int:
     """Deploy the image of the OS parameters; a reinstallation is the same."""
-    instance = environ.parse_instance(os.environ)
-    log.configure(_PROGRAM, debug=instance.debug_level > 0)
-    site = settings.read()
-    with (
-        open_monitor(site.progress_monitor, instance.name) as send,
-        closing(Journal(send)) as journal,
-    ):
+    with _begin_customization() as (instance, site, journal):
         raw = environ.parse_raw_parameters(os.environ)
         parameters = verify_parameters(raw, instance.variant, site)
         if instance.disks:
@@ -43,13 +39,7 @@ def create() -> int:
 
 def rename() -> int:
     """Give the guest its new host name."""
-    instance = environ.parse_instance(os.environ)
-    log.configure(_PROGRAM, debug=instance.debug_level > 0)
-    site = settings.read()
-    with (
-        open_monitor(site.progress_monitor, instance.name) as send,
-        closing(Journal(send)) as journal,
-    ):
+    with _begin_customization() as (instance, site, journal):
         raw = environ.parse_raw_parameters(os.environ)
         properties = verify_properties(raw, instance.variant, site)
         renaming.rename(renaming.make_plan(instance, properties), site, journal)
@@ -83,16 +73,6 @@ def import_() -> int:
     return 0
 
 
-def _begin_transfer(direction: environ.Direction) -> tuple[environ.Transfer, environ.Disk]:
-    """What to transfer. For an export the disk may be a snapshot that Ganeti made for it."""
-    instance = environ.parse_instance(os.environ)
-    log.configure(_PROGRAM, debug=instance.debug_level > 0)
-    transfer = environ.parse_transfer(os.environ, direction)
-    size = next((disk.size for disk in instance.disks if disk.index == transfer.index), 0)
-    path = transfer.path or ("" if transfer.uri else transfer.device)
-    return transfer, environ.Disk(transfer.index, size, path=path, uri=transfer.uri)
-
-
 def verify() -> int:
     """Check the OS parameters, and all else that an image is not needed for."""
     environ.require_api(os.environ)
@@ -100,3 +80,31 @@ def verify() -> int:
     raw = environ.parse_raw_parameters(os.environ)
     require_supported(verify_parameters(raw, environ.parse_variant(os.environ), settings.read()))
     return 0
+
+
+@contextlib.contextmanager
+def _begin_customization() -> Iterator[tuple[environ.Instance, settings.Settings, Journal]]:
+    """Whose guest it is, on which site; the block's end, good or bad, is told to the monitor."""
+    instance = _read_instance()
+    site = settings.read()
+    with (
+        open_monitor(site.progress_monitor, instance.name) as send,
+        closing(Journal(send)) as journal,
+    ):
+        yield instance, site, journal
+
+
+def _begin_transfer(direction: environ.Direction) -> tuple[environ.Transfer, environ.Disk]:
+    """What to transfer. For an export the disk may be a snapshot that Ganeti made for it."""
+    instance = _read_instance()
+    transfer = environ.parse_transfer(os.environ, direction)
+    size = next((disk.size for disk in instance.disks if disk.index == transfer.index), 0)
+    path = transfer.path or ("" if transfer.uri else transfer.device)
+    return transfer, environ.Disk(transfer.index, size, path=path, uri=transfer.uri)
+
+
+def _read_instance() -> environ.Instance:
+    """The instance that Ganeti calls for, with the log as detailed as it asks."""
+    instance = environ.parse_instance(os.environ)
+    log.configure(_PROGRAM, debug=instance.debug_level > 0)
+    return instance
