@@ -14,7 +14,7 @@ from snf_image_host import settings
 from snf_image_host.confinement.identity import find_parent, open_jail
 from snf_image_host.copying.image_cache import ImageCache
 from snf_image_host.customization import find_helper
-from snf_image_host.helper_vm.appliance import read_appliance, verify_appliance
+from snf_image_host.helper_vm.appliance import BUILD_ANEW, read_appliance, verify_appliance
 from snf_image_host.helper_vm.helper import find_state, start_helper
 from snf_image_host.helper_vm.saved_state import verify_state
 from snf_image_host.settings import Settings
@@ -133,7 +133,7 @@ def _look_for_state(site: Settings) -> str:
         state = find_state(vm)
         verify_state(state)
     except NodeError as error:
-        return f"every run boots the helper: {error}; run: snf-image build-helper"
+        return f"every run boots the helper: {error}; {BUILD_ANEW}"
     size = sum(extent.length for extent in state.extents)
     return f"{state.name}, {size >> 20} MiB, under {vm.accelerator}"
 

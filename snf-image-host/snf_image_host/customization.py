@@ -10,7 +10,8 @@ from snf_image_helper.protocol import Event, Request
 from snf_image_host.confinement.jail import Jail
 from snf_image_host.helper_vm.accelerator import find_accelerator
 from snf_image_host.helper_vm.appliance import read_appliance
-from snf_image_host.helper_vm.helper import Helper, HelperLimits, HelperVm, make_entropy
+from snf_image_host.helper_vm.helper import Helper, HelperVm
+from snf_image_host.helper_vm.session import HelperLimits, make_entropy
 from snf_image_host.settings import Settings
 from snf_image_host.targets import Target
 from snf_image_host.targets.target import telling

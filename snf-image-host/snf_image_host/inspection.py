@@ -17,6 +17,7 @@ from snf_image_host.confinement.identity import open_jail
 from snf_image_host.confinement.jail import Jail
 from snf_image_host.copying.spool import open_spool
 from snf_image_host.customization import customize, find_helper
+from snf_image_host.helper_vm.appliance import BUILD_ANEW
 from snf_image_host.helper_vm.helper import start_helper
 from snf_image_host.image import Image, ImageOrder, open_image
 from snf_image_host.settings import Settings
@@ -49,7 +50,7 @@ def inspect(order: ImageOrder, settings: Settings) -> Mapping[str, str]:
         image.copy_to(copy, lambda position, total: None)
         customize(Request("inspect", "", 1), helper, [copy], follow)
     if not found:
-        raise NodeError("the helper VM said nothing of it", hint="run: snf-image build-helper")
+        raise NodeError("the helper VM said nothing of it", hint=BUILD_ANEW)
     return found
 
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from snf_ganeti.errors import run_main
 from snf_image_helper.protocol import Event, RunResult
 from snf_image_host import scripts
-from snf_image_host.helper_vm.helper import Session
+from snf_image_host.helper_vm import helper
+from snf_image_host.helper_vm.session import Session
 from snf_image_host.helper_vm.vm import VmDisk
 
 
@@ -62,5 +63,5 @@ def find_qemus() -> Iterator[int]:
 
 if __name__ == "__main__":
     KilledSession.step = sys.argv[1]
-    vars(sys.modules[Session.__module__])["Session"] = KilledSession
+    vars(helper)["Session"] = KilledSession
     run_main(scripts.create)

@@ -47,7 +47,8 @@ import json, pathlib, sys, time
 from snf_image_helper.protocol import Request, Warned
 from snf_image_host import settings
 from snf_image_host.customization import find_helper
-from snf_image_host.helper_vm.helper import make_entropy, start_helper
+from snf_image_host.helper_vm.helper import start_helper
+from snf_image_host.helper_vm.session import make_entropy
 from snf_image_host.confinement.identity import open_jail
 from snf_image_host.targets.local import open_local_target
 site, said = settings.read(), {}
@@ -71,7 +72,8 @@ from snf_ganeti.errors import InputError
 from snf_image_helper.protocol import Request, TaskStart
 from snf_image_host import settings
 from snf_image_host.customization import find_helper
-from snf_image_host.helper_vm.helper import make_entropy, start_helper
+from snf_image_host.helper_vm.helper import start_helper
+from snf_image_host.helper_vm.session import make_entropy
 from snf_image_host.confinement.identity import open_jail
 from snf_image_host.targets.local import open_local_target
 site, times = settings.read(), []

@@ -15,7 +15,7 @@ from snf_image_host.copying.boot_prefix import CODE_END, SECTOR, SIZE
 from snf_image_host.copying.content import Content
 from snf_image_host.copying.disk_copy import Run, split_runs
 from snf_image_host.formats.format import OpenFormat, Room, Workshop
-from snf_image_host.helper_vm.appliance import read_appliance
+from snf_image_host.helper_vm.appliance import BUILD_ANEW, read_appliance
 
 _BOOTABLE = 0x80
 _SECTORS_LIMIT = (1 << 32) - SIZE // SECTOR
@@ -84,7 +84,7 @@ class Partitioned:
     def _read_prefix(self) -> bytes:
         prefix = self._prefix.read_bytes()
         if len(prefix) != SIZE:
-            raise NodeError(f"{self._prefix} is damaged", hint="run: snf-image build-helper")
+            raise NodeError(f"{self._prefix} is damaged", hint=BUILD_ANEW)
         return prefix
 
 

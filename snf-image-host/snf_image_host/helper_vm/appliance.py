@@ -22,8 +22,9 @@ from snf_image_helper.protocol import VERSION
 KERNEL, INITRD, BOOT_PREFIX, MANIFEST = "kernel", "initrd", "boot-prefix.img", "manifest.json"
 FILES = (KERNEL, INITRD, BOOT_PREFIX)
 CURRENT = "current"
+BUILD_ANEW = "run: snf-image build-helper"
+"""The way out of an appliance that is missing, damaged or old."""
 _MANIFEST_LIMIT = 1 << 20
-_WAY_OUT = "run: snf-image build-helper"
 
 
 @dataclass(frozen=True)
@@ -86,16 +87,16 @@ def read_appliance(helper_dir: Path) -> Appliance:
             manifest = parse_manifest(file.read(_MANIFEST_LIMIT))
         for name, record in manifest.files.items():
             if (folder / name).stat().st_size != record.size:
-                raise NodeError(f"{folder / name} is not the one that was built", hint=_WAY_OUT)
+                raise NodeError(f"{folder / name} is not the one that was built", hint=BUILD_ANEW)
     except FileNotFoundError as error:
         missing = "no helper appliance was built" if error.filename == str(current) else (
             f"the helper appliance is incomplete: {error.filename} is missing"
         )  # fmt: skip
-        raise NodeError(missing, hint=_WAY_OUT) from None
+        raise NodeError(missing, hint=BUILD_ANEW) from None
     if manifest.protocol != VERSION:
         raise NodeError(
             f"the helper appliance speaks protocol {manifest.protocol}, this host {VERSION}",
-            hint=_WAY_OUT,
+            hint=BUILD_ANEW,
         )
     return Appliance(folder, manifest)
 
@@ -104,7 +105,9 @@ def verify_appliance(appliance: Appliance) -> None:
     """Compare every file with the manifest's SHA-256. Raises NodeError."""
     for name, record in appliance.manifest.files.items():
         if make_record(appliance.folder / name) != record:
-            raise NodeError(f"{appliance.folder / name} differs from what was built", hint=_WAY_OUT)
+            raise NodeError(
+                f"{appliance.folder / name} differs from what was built", hint=BUILD_ANEW
+            )
 
 
 def make_record(path: Path) -> FileRecord:
@@ -120,4 +123,6 @@ def parse_manifest(text: bytes) -> Manifest:
         files = {name: FileRecord(**record) for name, record in fields.pop("files").items()}
         return Manifest(files=files, **fields)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise NodeError(f"the appliance's {MANIFEST} is damaged: {error}", hint=_WAY_OUT) from None
+        raise NodeError(
+            f"the appliance's {MANIFEST} is damaged: {error}", hint=BUILD_ANEW
+        ) from None

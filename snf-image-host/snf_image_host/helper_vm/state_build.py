@@ -10,7 +10,7 @@ import time
 
 from snf_ganeti.errors import DeadlineError, NodeError
 from snf_ganeti.lock import lock_file
-from snf_image_host.helper_vm.helper import HelperVm, Session, boot_helper, start_helper
+from snf_image_host.helper_vm.helper import HelperVm, boot_helper, start_helper
 from snf_image_host.helper_vm.qmp import Command
 from snf_image_host.helper_vm.saved_state import (
     DEVICES_LIMIT,
@@ -19,6 +19,7 @@ from snf_image_host.helper_vm.saved_state import (
     remove_state,
     write_state,
 )
+from snf_image_host.helper_vm.session import Session
 from snf_image_host.helper_vm.vm import IGNORE_MEMORY
 
 _SAVE_TIMEOUT = 30.0

@@ -11,7 +11,7 @@ import pytest
 from hostile.lies import LIES, FarEnd, Lie
 from snf_ganeti.errors import SnfError
 from snf_image_helper.protocol import Event, Request, make_request_line
-from snf_image_host.helper_vm.helper import HelperLimits, Session
+from snf_image_host.helper_vm.session import HelperLimits, Session
 
 _REQUEST = make_request_line(Request("create", "web", 1, auth_keys="x" * (64 << 10)))
 _LIMITS = HelperLimits(boot_timeout=30, soft_timeout=30)

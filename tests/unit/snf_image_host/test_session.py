@@ -27,9 +27,9 @@ from snf_image_helper.protocol import (
     parse_request,
     parse_wake,
 )
-from snf_image_host.helper_vm.helper import HelperLimits, Session
 from snf_image_host.helper_vm.qmp import Qmp
 from snf_image_host.helper_vm.running_vm import RunningVm
+from snf_image_host.helper_vm.session import HelperLimits, Session
 
 REQUEST = Request("create", "web.example.org", 1, password="s3cret")
 
@@ -261,7 +261,7 @@ def test_another_protocol_version_names_the_way_out(play: Play) -> None:
 def test_work_that_is_done_counts_even_if_the_vm_stays(
     play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("snf_image_host.helper_vm.helper._EXIT_TIMEOUT", 0.3)
+    monkeypatch.setattr("snf_image_host.helper_vm.session._EXIT_TIMEOUT", 0.3)
     result, _ = converse(play(lambda vm: vm.send(Ready(VERSION), RunResult("ok", ""))))
     assert result.status == "ok"
 
