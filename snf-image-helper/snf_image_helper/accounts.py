@@ -1,10 +1,10 @@
-"""The guest's accounts: passwd(5), group(5), shadow(5), and password hashes, crypt(5)."""
+"""The guest's accounts: passwd(5), group(5), shadow(5), and new password hashes."""
 
 import ctypes
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from snf_ganeti.password_hash import is_hash
 from snf_image_helper.task import TaskFailed
 
 PASSWD = "/etc/passwd"  # noqa: S105
@@ -21,17 +21,6 @@ _METHODS: Mapping[str, str] = {
     "sha512": "$6$",
     "yescrypt": "$y$",
 }
-_SIXTY_FOUR = "[./0-9A-Za-z]"
-_SALT = r"[^$:\s]"
-_HASHES = (
-    rf"\$1\${_SALT}{{1,8}}\${_SIXTY_FOUR}{{22}}",
-    rf"\$sha1\$\d{{1,10}}\${_SALT}{{1,64}}\${_SIXTY_FOUR}{{28}}",
-    rf"\$2[abxy]\$\d\d\${_SIXTY_FOUR}{{53}}",
-    rf"\$5\$(rounds=\d{{1,9}}\$)?{_SALT}{{1,16}}\${_SIXTY_FOUR}{{43}}",
-    rf"\$6\$(rounds=\d{{1,9}}\$)?{_SALT}{{1,16}}\${_SIXTY_FOUR}{{86}}",
-    rf"\$g?y\${_SIXTY_FOUR}{{1,32}}\${_SIXTY_FOUR}{{1,86}}\${_SIXTY_FOUR}{{43}}",
-)
-_HASH = re.compile("|".join(_HASHES))
 
 
 @dataclass(frozen=True)
@@ -87,11 +76,6 @@ def set_password(shadow: str, name: str, hashed: str, day: int) -> str:
         if lines[-1]:
             lines.append("")
     return "\n".join(lines)
-
-
-def is_hash(text: str) -> bool:
-    """Does it have the shape of a hash that crypt(3) makes? Locked or empty ones don't."""
-    return _HASH.fullmatch(text) is not None
 
 
 def hash_password(password: str, method: str = DEFAULT_METHOD) -> str:

@@ -11,7 +11,8 @@ from snf_image_host.confinement.jail import Jail
 from snf_image_host.copying.content import Content, open_content
 from snf_image_host.copying.disk_copy import OnProgress, Run, copy_runs
 from snf_image_host.formats import Format, Room, Workshop, open_format
-from snf_image_host.os_parameters.parameters import Checksum, Parameters
+from snf_image_host.os_parameters.checksum import Checksum
+from snf_image_host.os_parameters.parameters import Parameters
 from snf_image_host.settings import Settings
 from snf_image_host.sources import NULL
 from snf_image_host.sources.cached import open_cached_source

@@ -7,17 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from snf_image_helper.accounts import is_hash
+from snf_image_helper.protocol import Request
 from snf_image_helper.task import FALSE_WORDS, TRUE_WORDS
+from snf_image_helper.tasks.change_password import make_hash
 from snf_image_host import environ, formats
 from snf_image_host.os_parameters import properties
-from snf_image_host.os_parameters.parameters import (
-    FORMATS,
-    TABLE,
-    OsParameter,
-    Parameters,
-    parse_parameters,
-)
+from snf_image_host.os_parameters.parameters import Parameters, parse_parameters
+from snf_image_host.os_parameters.table import TABLE, OsParameter
+from snf_image_host.os_parameters.values import FORMATS
 
 ROOT = Path(__file__).parents[2]
 DEFINITION = ROOT / "snf-image-host/os"
@@ -126,9 +123,10 @@ def test_host_and_helper_agree_on_yes_and_no() -> None:
         "$5$saltstring$5B8vYYiY.CVt1RlTTf8KbXBH3hsxY/GNooZaBBGWEc8",
         "$2b$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW",
         "$sha1$40000$jtNX3nZ2$hBNaIXkt4wBI2o5rsi8KejSjNqIq",
+        *("!", "*", "!!", "!*"),
     ],
 )
 def test_what_verify_takes_as_a_hash_the_helper_takes(hashed: str) -> None:
     given = {"img_id": "x", "img_format": "diskdump", "img_passwd_hash": hashed}
     assert parse_parameters(given).img_passwd_hash == hashed
-    assert is_hash(hashed)
+    assert make_hash(Request("create", "web", 1, password_hash=hashed)) == hashed

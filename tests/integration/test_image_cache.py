@@ -24,7 +24,7 @@ from snf_ganeti.errors import InputError
 from snf_image_host.confinement.jail import Jail
 from snf_image_host.environ import Disk
 from snf_image_host.image import ImageOrder, open_image
-from snf_image_host.os_parameters.parameters import Checksum
+from snf_image_host.os_parameters.checksum import Checksum
 from snf_image_host.settings import Settings
 from snf_image_host.targets import open_target
 from testbed.deadline import wait_for
@@ -39,7 +39,7 @@ import pathlib, sys
 from snf_image_host.environ import Disk
 from snf_image_host.image import ImageOrder, open_image
 from snf_image_host.confinement.jail import Jail
-from snf_image_host.os_parameters.parameters import Checksum
+from snf_image_host.os_parameters.checksum import Checksum
 from snf_image_host.settings import Settings
 from snf_image_host.targets import open_target
 url, digest, cache, disk = sys.argv[1:]

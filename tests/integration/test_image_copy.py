@@ -30,7 +30,7 @@ from snf_image_host.customization import make_durable
 from snf_image_host.environ import Disk
 from snf_image_host.helper_vm import appliance
 from snf_image_host.image import ImageOrder, open_image
-from snf_image_host.os_parameters.parameters import Checksum
+from snf_image_host.os_parameters.checksum import Checksum
 from snf_image_host.settings import Settings
 from snf_image_host.targets import open_target
 from testbed import images

@@ -12,7 +12,7 @@ from snf_image_host.copying.compression import find_compression, open_decoder
 from snf_image_host.copying.disk_copy import CHUNK, ZEROS, Buffers, Run, split_runs
 from snf_image_host.copying.sparse_file import find_data
 from snf_image_host.copying.unpacked_size import read_least
-from snf_image_host.os_parameters.parameters import Checksum
+from snf_image_host.os_parameters.checksum import Checksum
 from snf_image_host.sources import Source
 
 HEAD_SIZE = 64 << 10

@@ -28,7 +28,7 @@ from pathlib import Path
 from snf_ganeti.errors import LockError
 from snf_ganeti.lock import lock_file
 from snf_image_host.copying.page_cache import WriteBehind
-from snf_image_host.os_parameters.parameters import Checksum
+from snf_image_host.os_parameters.checksum import Checksum
 
 log = logging.getLogger(__name__)
 

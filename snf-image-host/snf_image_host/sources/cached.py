@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterator
 
 from snf_image_host.copying.image_cache import Draft, ImageCache
-from snf_image_host.os_parameters.parameters import Checksum
+from snf_image_host.os_parameters.checksum import Checksum
 from snf_image_host.settings import Settings
 from snf_image_host.sources import find_scheme, open_source
 from snf_image_host.sources.local import LocalSource

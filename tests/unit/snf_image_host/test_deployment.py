@@ -9,7 +9,8 @@ from snf_ganeti.errors import InputError
 from snf_image_helper.protocol import Address, Nic, PersonalityFile
 from snf_image_host import deployment, environ, renaming
 from snf_image_host.image import ImageOrder
-from snf_image_host.os_parameters.parameters import Checksum, Parameters
+from snf_image_host.os_parameters.checksum import Checksum
+from snf_image_host.os_parameters.parameters import Parameters
 from snf_image_host.settings import Settings
 
 MAC = "52:54:00:00:00:01"

@@ -9,7 +9,8 @@ import pytest
 from snf_ganeti.errors import InputError
 from snf_image_host.confinement.jail import Jail
 from snf_image_host.image import ImageOrder, make_order, open_image
-from snf_image_host.os_parameters.parameters import Checksum, parse_parameters
+from snf_image_host.os_parameters.checksum import Checksum
+from snf_image_host.os_parameters.parameters import parse_parameters
 from snf_image_host.settings import Settings
 from snf_image_host.targets.local import open_local_target
 
