@@ -36,7 +36,8 @@ class Growth:
 
     mounted: whether it must be mounted for that. argv: from device, or mount point if
     mounted. check: argv of the check before, from the device. size: reads how large it is,
-    in bytes, from the same. slack: bytes at a partition's end that it may leave unused.
+    in bytes, from the same. slack: bytes at a partition's end that it may leave unused. least:
+    a size in bytes below which it can't be grown.
     """
 
     mounted: bool
@@ -44,6 +45,7 @@ class Growth:
     size: Callable[[str], int]
     slack: int
     check: Callable[[str], Sequence[str]] | None = None
+    least: int = 0
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ _BTRFS = FileSystem(
         lambda mountpoint: ["btrfs", "filesystem", "resize", "max", mountpoint],
         _read_btrfs_size,
         1 << 20,
+        least=256 << 20,  # the kernel's own, btrfs_ioctl_resize
     ),
 )
 FILE_SYSTEMS: Mapping[str, FileSystem] = {
@@ -189,10 +192,18 @@ def grow(device: str, partition_size: int, kind: str, growth: Growth) -> None:
     if growth.check is not None:
         _check(device, kind, growth.check(device))
     with mounted(device, kind) if growth.mounted else contextlib.nullcontext(device) as place:
-        process.run(growth.argv(place), timeout=_TIMEOUT)
+        if partition_size >= growth.least:
+            process.run(growth.argv(place), timeout=_TIMEOUT)
         size = growth.size(place)
-    if not partition_size - growth.slack <= size <= partition_size:
-        raise TaskFailed(f"{kind} on {device} has {size} bytes of {partition_size} after growing")
+    if partition_size - growth.slack <= size <= partition_size:
+        return
+    if partition_size < growth.least:
+        raise TaskFailed(
+            f"{kind} on {device} can't grow to {partition_size >> 20} MiB: the kernel does that "
+            f"from {growth.least >> 20} MiB on; give a larger disk, or leave the file system as it "
+            "is with EXCLUDE_FILESYSTEMRESIZE_TASKS=yes"
+        )
+    raise TaskFailed(f"{kind} on {device} has {size} bytes of {partition_size} after growing")
 
 
 def _check(device: str, kind: str, argv: Sequence[str]) -> None:

@@ -37,16 +37,16 @@ def run(*argv: str) -> str:
 
 @pytest.fixture
 def make_loop(tmp_path: Path) -> Iterator[LoopMaker]:
-    """Makes a file system of OLD bytes on a loop device of NEW bytes."""
+    """Makes a file system of some bytes on a loop device of others."""
     devices: list[str] = []
 
-    def make(kind: str, *options: str) -> str:
+    def make(kind: str, *options: str, old: int = OLD, new: int = NEW) -> str:
         path = tmp_path / f"disk{len(devices)}"
         path.touch()
-        os.truncate(path, OLD)
+        os.truncate(path, old)
         if kind:
             run(*MAKE[kind], *options, str(path))
-        os.truncate(path, NEW)
+        os.truncate(path, new)
         devices.append(run("losetup", "--find", "--show", str(path)).strip())
         return devices[-1]
 
@@ -55,11 +55,11 @@ def make_loop(tmp_path: Path) -> Iterator[LoopMaker]:
         run("losetup", "--detach", device)
 
 
-def grow_whole(device: str) -> None:
+def grow_whole(device: str, size: int = NEW) -> None:
     kind = read_superblock(device).type
     growth = FILE_SYSTEMS[kind].growth
     assert growth is not None
-    grow(device, NEW, kind, growth)
+    grow(device, size, kind, growth)
 
 
 def read_size(kind: str, device: str) -> int:
@@ -86,6 +86,26 @@ def test_growth_keeps_what_is_there(make_loop: LoopMaker, kind: str) -> None:
     grow_whole(device)  # once more is no harm
     with mounted(device, read_superblock(device).type) as place:
         assert Path(place, "file").read_text() == "kept"
+
+
+def test_a_btrfs_that_the_kernel_finds_too_small_is_one_line(make_loop: LoopMaker) -> None:
+    small, size = 128 << 20, 255 << 20
+    device = make_loop("btrfs", old=small, new=size)
+    match = (
+        f"^btrfs on {device} can't grow to 255 MiB: .*256 MiB on; give a larger disk, or .*=yes$"
+    )
+    with pytest.raises(TaskFailed, match=match):
+        grow_whole(device, size)
+    assert read_size("btrfs", device) == small
+
+
+@pytest.mark.parametrize(("old", "new"), [(128 << 20, 128 << 20), (128 << 20, 256 << 20)])
+def test_a_small_btrfs_that_fills_its_partition_or_can_is_grown(
+    make_loop: LoopMaker, old: int, new: int
+) -> None:
+    device = make_loop("btrfs", old=old, new=new)
+    grow_whole(device, new)
+    assert read_size("btrfs", device) == new
 
 
 def test_a_corrupt_file_system_is_refused(make_loop: LoopMaker) -> None:
