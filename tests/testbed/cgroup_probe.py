@@ -1,7 +1,5 @@
-"""Runs as root inside a helper VM, in the runner's place: what the limits of a run's group do."""
+"""A probe of a helper VM: what the limits of a run's group do."""
 
-import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,13 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from snf_ganeti import process
-from snf_image_helper import machine
-from snf_image_helper.ports import Ports, open_ports
-from snf_image_helper.protocol import VERSION, Ready, RunResult, Warned
-
-sys.path.append("/")  # where the host's module lies
-
 from snf_image_host.confinement import cgroup
+from testbed import probe
 
 _MOUNT = Path("/run/cgroup")
 _MIB = 1 << 20
@@ -69,18 +62,5 @@ def make_entrance(group: Path) -> Callable[[], object]:
     return lambda: (group / cgroup.PROCESSES).write_text("0")
 
 
-def tell(ports: Ports) -> None:
-    ports.send(Ready(VERSION))
-    ports.read_line()
-    for name, found in try_limits().items():
-        ports.send(Warned((name, json.dumps(found))))
-    ports.send(RunResult("ok", ""))
-
-
 if __name__ == "__main__":
-    os.umask(0o022)
-    try:
-        with open_ports() as ports:
-            tell(ports)
-    finally:
-        machine.power_off()
+    probe.answer(try_limits)

@@ -236,12 +236,18 @@ def _build_probe(helper_dir: Path, program: Path) -> None:
 @functools.cache
 def _pack_probe(program: Path) -> bytes:
     with tempfile.TemporaryDirectory() as scratch:
-        shutil.copyfile(program, Path(scratch, "probe.py"))
-        module = Path(scratch, *cgroup.__name__.split(".")).with_suffix(".py")
-        module.parent.mkdir(parents=True)  # packages without an __init__ do
-        shutil.copyfile(cgroup.__file__, module)
+        for name, source in {
+            f"testbed/{program.name}": program,
+            "testbed/probe.py": program.with_name("probe.py"),
+            "snf_image_host/confinement/cgroup.py": Path(cgroup.__file__),
+        }.items():
+            module = Path(scratch, name)
+            module.parent.mkdir(parents=True, exist_ok=True)  # packages without an __init__ do
+            shutil.copyfile(source, module)
         init = Path(scratch, "init")
-        init.write_text(_INIT.read_text().replace("-m snf_image_helper", "/probe.py"))
+        # Not isolated, as the runner is: these modules lie in the root.
+        probing = f"-m testbed.{program.stem}"
+        init.write_text(_INIT.read_text().replace("-I -m snf_image_helper", probing))
         init.chmod(0o755)
         argv = ["cpio", "--create", "--quiet", "--format=newc", f"--directory={scratch}"]
         names = (path.relative_to(scratch) for path in sorted(Path(scratch).rglob("*")))
