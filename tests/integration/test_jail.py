@@ -27,6 +27,7 @@ from snf_image_host.nbd.nbd_disk import open_nbd_disk
 from snf_image_host.nbd.nbd_server import serve
 from snf_image_host.settings import Settings
 from testbed.deadline import wait_for
+from testbed.descendants import find_descendants
 
 pytestmark = pytest.mark.usefixtures("root")
 
@@ -41,21 +42,13 @@ def find_program(child: subprocess.Popen[bytes], name: str) -> int:
     """The pid, on the node, of the jailed program below bubblewrap."""
 
     def find() -> int:
-        for pid in _find_descendants(child.pid):
+        for pid in find_descendants(child.pid):
             with contextlib.suppress(OSError):
                 if Path(f"/proc/{pid}/exe").readlink().name.startswith(name):
                     return pid
         return 0
 
     return wait_for(f"{name} in its jail", find, 30)
-
-
-def _find_descendants(pid: int) -> Iterator[int]:
-    for each in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(OSError):
-            for number in map(int, each.read_text().split()):
-                yield number
-                yield from _find_descendants(number)
 
 
 def read_status(pid: int) -> dict[str, list[str]]:
@@ -304,7 +297,7 @@ def test_all_of_a_run_is_in_its_control_group(site: Settings, tmp_path: Path) ->
     with open_jail(site, tmp_path / "uids.lock") as jail:
         with spawn_jailed(jail, ["sleep", "1000"], Confinement("machine", 1 << 30)) as child:
             find_program(child, "sleep")
-            for pid in (child.pid, *_find_descendants(child.pid)):
+            for pid in (child.pid, *find_descendants(child.pid)):
                 assert read_group(pid).endswith(f"/{jail.uid}")
         assert read_group(os.getpid()) == ours
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from snf_ganeti import process
 from testbed.deadline import wait_for
+from testbed.descendants import find_children
 from testbed.machine import Machine
 from testbed.vnc_servers import NODE_ADDRESS, NODE_NAME, PKI
 
@@ -69,9 +70,8 @@ class Proxy:
     @property
     def pid(self) -> int:
         """As this machine sees it: the child of what entered the node."""
-        entered = self.child.pid
-        (pid,) = Path(f"/proc/{entered}/task/{entered}/children").read_text().split()
-        return int(pid)
+        (pid,) = find_children(self.child.pid)
+        return pid
 
     @property
     def url(self) -> str:
@@ -124,9 +124,7 @@ class Proxy:
         return dict(line.rsplit(" ", 1) for line in text.splitlines() if line[0] != "#")
 
     def read_audit(self) -> list[dict[str, Any]]:
-        """The lines of JSON in its log."""
-        lines = self.log.read_text(errors="replace").splitlines()
-        return [json.loads(line) for line in lines if line.startswith("{")]
+        return parse_audit(self.log.read_text(errors="replace"))
 
     def find_audit(self, session: str) -> dict[str, Any]:
         """The line of a session, once it is there."""
@@ -153,6 +151,12 @@ class Proxy:
             return len([each for each in carriers if each.endswith(f":{self.port}")]) == count
 
         wait_for(f"{count} sessions", matches, _SECONDS)
+
+
+def parse_audit(log: str) -> list[dict[str, Any]]:
+    """The lines of JSON in a proxy's log; the last line may still be on its way."""
+    *lines, _ = log.split("\n")
+    return [json.loads(line) for line in lines if line.startswith("{")]
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ import pika
 
 from testbed.bed import Bed
 from testbed.deadline import wait_for
+from testbed.descendants import find_children
 from testbed.machine import Machine
 from testbed.namespaces import call_in_network
 from testbed.rabbitmq import PASSWORD, USER, Broker
@@ -87,8 +88,7 @@ class Daemon:
         """As seen out here: the only child of the nsenter that runs it."""
         assert self._child is not None
         pid = self._child.pid
-        children = Path(f"/proc/{pid}/task/{pid}/children")
-        return int(wait_for("the daemon", lambda: children.read_text().split(), 10)[0])
+        return wait_for("the daemon", lambda: next(find_children(pid), 0), 10)
 
     @property
     def is_running(self) -> bool:
