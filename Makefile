@@ -20,7 +20,7 @@ export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/$(CACHE)/hypothesis
 export PATH := $(PATH):/usr/sbin:/sbin
 
 # A part is a name in tests/: a folder, or test files named after it. These are groups of parts.
-PARTS_image := snf_image_host snf_image_helper image images jail helper deploy inspect os_scripts \
+PARTS_image := snf_image_host snf_image_helper image image_copy images jail helper deploy inspect os_scripts \
 	create backup check guests guest filesystem hostile
 PARTS_network := snf_ganeti_hooks network
 PARTS_hostile := hostile death

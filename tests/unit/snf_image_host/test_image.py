@@ -1,4 +1,4 @@
-"""Images from order to disk; what needs a jail is in tests/integration/test_image_copy.py."""
+"""Images from order to disk; what needs a jail is in tests/integration/image_copy/."""
 
 import hashlib
 import os

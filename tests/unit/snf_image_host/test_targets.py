@@ -1,4 +1,4 @@
-"""Disks by their URI, as text; served ones are in tests/integration/test_image_copy.py."""
+"""Disks by their URI, as text; served ones are in tests/integration/image_copy/."""
 
 import json
 from pathlib import Path
