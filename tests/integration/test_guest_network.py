@@ -23,12 +23,9 @@ from snf_image_helper.protocol import Address, Nic, Request
 from snf_image_helper.task import Context
 from snf_image_helper.tasks.configure_network import TASK
 from snf_image_helper.tree import Tree
+from testbed.roots import build_base, build_root_with
 
-CACHE = Path(__file__).parents[2] / "build/roots"
-PACKAGES = (
-    "ifupdown", "netplan.io", "systemd", "network-manager", "dbus",
-    "udev", "iproute2", "procps", "dnsmasq-base",
-)  # fmt: skip
+PACKAGES = ("ifupdown", "netplan.io", "systemd", "network-manager", "dbus", "udev")
 CLIENTS = {"bookworm": "isc-dhcp-client", "trixie": "dhcpcd-base"}
 UNIT = "/lib/systemd/system/systemd-networkd.service"
 WANTED = "multi-user.target.wants/systemd-networkd.service"
@@ -91,13 +88,11 @@ INFORMED = {3, 5}
 _START_TIMEOUT = 60.0
 _CONFIGURE_TIMEOUT = 60.0
 """Seconds for all NICs: a client whose question was lost asks again after up to 16 (RFC 2131)."""
-_BUILD_TIMEOUT = 900.0
-"""Seconds for a root file system, which is made once: it comes over the network."""
 
 
-def run(*argv: str, timeout: float = 120) -> str:
+def run(*argv: str) -> str:
     done = subprocess.run(
-        argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout
+        argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120
     )
     assert done.returncode == 0, f"{argv}: {done.stdout}"
     return str(done.stdout)
@@ -180,29 +175,24 @@ class Machine:
 
 
 @pytest.fixture(params=CLIENTS)
-def root(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+def guest_root(root: None, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     """A suite's root file system that a test may change."""
     suite = request.param
-    base = CACHE / f"network-{suite}"
-    if not (base / ".ready").exists():
-        run("rm", "-rf", "--one-file-system", str(base))
-        CACHE.mkdir(parents=True, exist_ok=True)
-        include = ",".join([*PACKAGES, CLIENTS[suite]])
-        argv = ("mmdebstrap", "--variant=minbase", f"--include={include}", suite, str(base))
-        run("unshare", "--mount", *argv, timeout=_BUILD_TIMEOUT)  # what it mounts goes with it
-        (base / ".ready").touch()
+    layers = build_root_with(build_base(suite), (*PACKAGES, CLIENTS[suite]))
     for name in ("upper", "work", "root"):
         (tmp_path / name).mkdir()
-    layers = f"lowerdir={base},upperdir={tmp_path}/upper,workdir={tmp_path}/work"
-    run("mount", "-t", "overlay", "overlay", "-o", layers, str(tmp_path / "root"))
+    lower = ":".join(map(str, layers))
+    options = f"lowerdir={lower},upperdir={tmp_path}/upper,workdir={tmp_path}/work"
+    run("mount", "-t", "overlay", "overlay", "-o", options, str(tmp_path / "root"))
     yield tmp_path / "root"
     run("umount", "--lazy", str(tmp_path / "root"))
 
 
 @pytest.fixture
-def machine(root: Path) -> Iterator[Machine]:
+def machine(guest_root: Path) -> Iterator[Machine]:
     with make_namespace("--net") as wire, make_namespace("--net", "--mount") as inside:
-        machine = Machine(root, inside, wire)
+        machine = Machine(guest_root, inside, wire)
+        root = machine.root
         script = f"""
             mount -t proc proc {root}/proc
             mount -t sysfs -o ro sysfs {root}/sys   # read-only: networkd doesn't wait for udev
