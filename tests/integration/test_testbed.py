@@ -7,19 +7,20 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from snf_ganeti.errors import DeadlineError, LockError, NodeError
-from testbed import leftovers, processes
+from testbed import leftovers, processes, roots
 from testbed.bed import BEDS, Bed, close_bed, find_bed, make_node_address, open_bed
 from testbed.deadline import wait_for
 from testbed.dhcp import serve_dhcp
 from testbed.ganeti import Cluster, find_disk, write_blank_os
 from testbed.machine import Machine
-from testbed.roots import build_base, build_layers
+from testbed.roots import build_base, build_layers, build_root_with
 from testbed.ssh import Host, log_in
 from testbed.wire import ADDRESS
 
@@ -292,3 +293,36 @@ def test_build_machine_has_this_machines_network(bed: Bed) -> None:
             Path(f"/proc/{machine.pid}/ns/net").readlink() == Path("/proc/self/ns/net").readlink()
         )
         assert machine.read("/etc/resolv.conf") == Path("/etc/resolv.conf").read_bytes()
+
+
+@contextlib.contextmanager
+def mounted_elsewhere(layers: list[Path], place: Path) -> Iterator[None]:
+    """A root of these layers, in a mount namespace that is not this process's."""
+    place.mkdir()
+    options = f"lowerdir={':'.join(map(str, layers))}"
+    script = f"mount -t overlay -o {options} overlay {place} && echo mounted && exec sleep 600"
+    with subprocess.Popen(["unshare", "--mount", "sh", "-c", script], stdout=subprocess.PIPE) as it:
+        try:
+            assert it.stdout is not None and it.stdout.readline() == b"mounted\n"
+            yield
+        finally:
+            it.kill()
+
+
+def test_a_layer_goes_when_nobody_uses_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(roots, "ROOTS", tmp_path)
+    base, asked_for = tmp_path / f"machine-any-{'0' * 12}", roots._hash(b"package")
+    names = [base.name, "network-any", f"{base.name}-more"]
+    layers = [f"{base.name}-{key}" for key in (asked_for, "1" * 12, "2" * 12, "3" * 12)]
+    for name in (*names, *layers):
+        (tmp_path / name).mkdir()
+        if name != layers[1]:
+            os.utime(tmp_path / name, (0, time.time() - 4 * 24 * 3600))
+
+    def sweep() -> set[str]:
+        build_root_with(base, ["package"])
+        return {path.name for path in tmp_path.glob("*-*") if not path.name.startswith(".")}
+
+    with mounted_elsewhere([tmp_path / layers[2], base], tmp_path / "root"):
+        assert sweep() == {*names, *layers[:3]}
+    assert sweep() == {*names, *layers[:2]}

@@ -1,13 +1,17 @@
 """The roots of machines: Debian made by mmdebstrap, and layers with packages on top of it.
 
 Both are cached under build/roots, named by a hash of what went into them. A machine's own
-changes go to its folder (overlayfs), so a root is never changed after it was made.
+changes go to its folder (overlayfs), so a root is never changed after it was made. A layer's
+modification time is when somebody last asked for it: one that nobody asks for any more goes.
 """
 
 import contextlib
 import hashlib
+import os
+import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -44,6 +48,9 @@ RESOLVER = Bind(Path("/etc/resolv.conf"), "/etc/resolv.conf")
 _DEBS = "/run/debs"
 _BUILD_SECONDS = 900.0
 _POLICY = "#!/bin/sh\nexit 101\n"
+_LAYER = re.compile(r"machine-[a-z]+-[0-9a-f]{12}-[0-9a-f]{12}")
+_UNUSED_SECONDS = 3 * 24 * 3600.0
+"""How long a layer is kept that nobody asks for; a machine that was off so long can't have it."""
 
 
 def build_base(suite: str) -> Path:
@@ -72,23 +79,13 @@ def build_layers(base: Path, debs: Sequence[Path]) -> tuple[Path, ...]:
     if not debs:
         return (base,)
     contents = sorted((deb.name, hashlib.sha256(deb.read_bytes()).digest()) for deb in debs)
-    layer = base.with_name(f"{base.name}-{_hash(repr(contents).encode())}")
-    with _lock():
-        if not layer.is_dir():
-            with _make_draft() as draft:
-                machine = _install(base, debs, draft)
-                machine.upper.rename(layer)
-    return (layer, base)
+    return (_build_layer(base, _hash(repr(contents).encode()), debs, ()), base)
 
 
 def build_root_with(base: Path, packages: Sequence[str]) -> tuple[Path, ...]:
     """The layers of a root in which Debian packages are installed on `base`, top first."""
-    layer = base.with_name(f"{base.name}-{_hash(*(name.encode() for name in packages))}")
-    with _lock():
-        if not layer.is_dir():
-            with _make_draft() as draft:
-                _install(base, (), draft, packages).upper.rename(layer)
-    return (layer, base)
+    key = _hash(*(name.encode() for name in packages))
+    return (_build_layer(base, key, (), packages), base)
 
 
 def make_bootstrap_argv(suite: str, root: Path) -> list[str]:
@@ -116,9 +113,39 @@ def make_install_argv(debs: Sequence[Path], packages: Sequence[str] = ()) -> lis
     ]
 
 
-def _install(
-    base: Path, debs: Sequence[Path], draft: Path, packages: Sequence[str] = ()
-) -> Machine:
+def find_unused(roots: Path, now: float) -> list[Path]:
+    """The layers that nobody has asked for in a while and no running machine has, whichever
+    worktree that is of: they may share a folder. now: seconds since the epoch."""
+    old = [
+        path
+        for path in roots.iterdir()
+        if _LAYER.fullmatch(path.name) and path.stat().st_mtime < now - _UNUSED_SECONDS
+    ]
+    mounts = "".join(_read_mounts()) if old else ""
+    return [path for path in old if path.name not in mounts]
+
+
+def _build_layer(base: Path, key: str, debs: Sequence[Path], packages: Sequence[str]) -> Path:
+    layer = base.with_name(f"{base.name}-{key}")
+    with _lock():
+        if not layer.is_dir():
+            with _make_draft() as draft:
+                _install(base, debs, draft, packages).upper.rename(layer)
+        os.utime(layer)
+        for unused in find_unused(ROOTS, time.time()):
+            with _make_draft() as draft:  # which goes whole, now or by the next who builds
+                unused.rename(draft / "layer")
+    return layer
+
+
+def _read_mounts() -> Iterator[str]:
+    """What is mounted, in every namespace: each machine has its own."""
+    for path in Path("/proc").glob("[1-9]*/mountinfo"):
+        with contextlib.suppress(OSError):  # its process ended meanwhile
+            yield path.read_text(errors="replace")
+
+
+def _install(base: Path, debs: Sequence[Path], draft: Path, packages: Sequence[str]) -> Machine:
     """A machine, off again, whose upper folder holds what installing these wrote."""
     folder = draft / "debs"
     folder.mkdir()
