@@ -18,9 +18,10 @@ from subprocess import Popen, TimeoutExpired
 import pytest
 
 from snf_ganeti import process
-from testbed import helper_killer, snf_image
+from testbed import helper_harm, snf_image
 from testbed.deadline import wait_for
 from testbed.deployed import SETTINGS
+from testbed.descendants import find_children
 from testbed.failing_disk import open_failing_disk
 from testbed.partitioning import MIB
 from testbed.snf_image import ANY_STATUS, SCRIPTS, WORK, Node
@@ -31,7 +32,7 @@ SIZE = 64
 IMAGE = "mbr-primary"
 SMALL = "/srv/small"
 SECONDS = 120
-KILLER = Path(helper_killer.__file__)
+HARM = Path(helper_harm.__file__).read_text()
 
 pytestmark = pytest.mark.usefixtures("root", "nothing_is_left")
 
@@ -58,8 +59,7 @@ def chance(capsys: pytest.CaptureFixture[str]) -> random.Random:
 
 def find_inner(child: Popen[bytes]) -> int:
     """The process that nsenter started, by its id out here; 0 when there is none yet."""
-    path = Path(f"/proc/{child.pid}/task/{child.pid}/children")
-    return int(next(iter(path.read_text().split()), 0))
+    return next(find_children(child.pid), 0)
 
 
 def kill_after(node: Node, disk: Path, seconds: float) -> None:
@@ -212,7 +212,7 @@ def test_a_helper_that_is_killed_at_a_step_is_one_line(
 ) -> None:
     """Until its result it has done nothing; after that what it did is on the disk."""
     disk = node.make_disk("killed-at", SIZE)
-    argv = ("python3", "-I", "-c", KILLER.read_text(), step)
+    argv = ("python3", "-I", "-c", HARM, "KILL", step)
     done = node.machine.run(*argv, timeout=300, env=make_environment(disk), ok=ANY_STATUS)
     assert done.status == status, done.stderr
     assert said in done.stderr

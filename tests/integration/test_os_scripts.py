@@ -11,7 +11,7 @@ from subprocess import Popen
 import pytest
 
 from snf_ganeti import process
-from testbed import snf_image
+from testbed import helper_harm, snf_image
 from testbed.deadline import wait_for
 from testbed.deployed import SETTINGS
 from testbed.listening import UNIX_SOCKETS, is_listening
@@ -21,6 +21,7 @@ from testbed.snf_image import SITE, WORK, Node, make_script_environment, mounted
 QEMU = "qemu-system-x86"  # the kernel keeps 15 characters
 SECRET = "s3cr3t of the owner"
 BEGIN_SECONDS = 120.0
+HARM = Path(helper_harm.__file__).read_text()
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
@@ -234,14 +235,23 @@ def test_a_dump_that_is_cut_off_is_one_line(
 
 
 @contextlib.contextmanager
-def deploying(node: Node, disk: Path) -> Iterator[tuple[Popen[bytes], Path]]:
-    """A deployment that goes on while the block does, and what it prints."""
+def deploying_half_way(node: Node, disk: Path) -> Iterator[tuple[Popen[bytes], Path]]:
+    """A deployment whose helper VM was stopped when its first task had begun, and what it prints.
+    Nothing more is done by it, however long a test takes for its next step."""
     log = node.work / "log"
     log.write_text("")
     params = node.work / "params.json"
     params.write_text(json.dumps({"img_passwd": SECRET}))
-    argv = (*snf_image.make_deploy_argv("mbr-primary", disk), f"--params={inside(params)}")
-    with node.machine.spawn(*argv, output=log) as child:
+    _, *arguments = snf_image.make_deploy_argv("mbr-primary", disk)
+    argv = ("python3", "-I", "-c", HARM, "STOP", "TaskStart", *arguments)
+    with node.machine.spawn(*argv, f"--params={inside(params)}", output=log) as child:
+
+        def has_begun() -> bool:
+            text = log.read_text()
+            assert child.poll() is None, text
+            return "FixPartitionTable begins" in text
+
+        wait_for("the first task", has_begun, BEGIN_SECONDS)
         yield child, log
 
 
@@ -249,34 +259,24 @@ def is_helper_there(node: Node) -> bool:
     return node.machine.run("pgrep", "--exact", QEMU, ok=(0, 1)).status == 0
 
 
-def stop_helper_half_way(node: Node) -> None:
-    """Stop the VM when its first task has begun: nothing more is done by it, however long this
-    test takes for its next step. It looks inside the node, all the time, so as not to be late."""
-    seen = f"grep --quiet -e 'FixPartitionTable begins' -e 'result:' {WORK}/log"
-    stop = f"until {seen}; do :; done; pkill -STOP --exact {QEMU}"
-    node.machine.run("sh", "-c", stop, timeout=BEGIN_SECONDS)
-
-
 def test_a_helper_that_hangs_is_ended_at_its_deadline(node: Node) -> None:
     node.machine.write(SETTINGS, f"{SITE}helper_soft_timeout = 8\nhelper_hard_timeout = 1\n")
     try:
-        with deploying(node, node.make_disk("hang", 64)) as (child, log):
-            stop_helper_half_way(node)
-            argvs = node.machine.run("sh", "-c", "cat /proc/[0-9]*/cmdline", ok=range(256)).stdout
+        with deploying_half_way(node, node.make_disk("hang", 64)) as (child, log):
             assert child.wait(BEGIN_SECONDS) == 5
     finally:
         node.machine.write(SETTINGS, SITE)
-    assert b"-sandbox" in argvs and SECRET.encode() not in argvs
     last = log.read_text().splitlines()[-1]
     assert re.fullmatch(r"error: the helper VM, task \w+, took longer than 8 s", last)
 
 
 def test_a_helper_that_is_killed_half_way_is_one_line(node: Node) -> None:
     disk = node.make_disk("killed", 64)
-    with deploying(node, disk) as (child, log):
-        stop_helper_half_way(node)
+    with deploying_half_way(node, disk) as (child, log):
+        argvs = node.machine.run("sh", "-c", "cat /proc/[0-9]*/cmdline", ok=range(256)).stdout
         node.machine.run("pkill", "-KILL", "--exact", QEMU)
         assert child.wait(BEGIN_SECONDS) == 4
+    assert b"-sandbox" in argvs and SECRET.encode() not in argvs
     last = log.read_text().splitlines()[-1]
     assert re.match(r"error: the helper VM ended early while task \w+; its console said", last)
     # The same again works.
@@ -288,9 +288,8 @@ def test_a_helper_that_is_killed_half_way_is_one_line(node: Node) -> None:
 def test_a_deployment_that_is_ended_takes_its_helper_along(
     node: Node, signal: str, status: int
 ) -> None:
-    with deploying(node, node.make_disk("ended", 64)) as (child, log):
-        stop_helper_half_way(node)
-        node.machine.run("pkill", f"-{signal}", "--oldest", "--full", "snf-image deploy")
+    with deploying_half_way(node, node.make_disk("ended", 64)) as (child, log):
+        node.machine.run("pkill", f"-{signal}", "--oldest", "--full", "STOP TaskStart deploy")
         assert child.wait(BEGIN_SECONDS) in (status, 128 - status)
     wait_for("the end of the helper VM", lambda: not is_helper_there(node), BEGIN_SECONDS)
     if signal == "TERM":
