@@ -178,7 +178,8 @@ class Session:
         now = time.monotonic()
         if now >= self._give_up_at:
             limits = self._limits
-            limit = limits.soft_timeout if self._cancelled else limits.boot_timeout
+            ordered = self._cancel_at < math.inf
+            limit = limits.soft_timeout if ordered else limits.boot_timeout
             raise DeadlineError(f"the helper VM, {self._doing},", limit)
         if now >= self._cancel_at and not self._cancelled:
             self._cancelled = True

@@ -205,6 +205,20 @@ def test_a_stuck_task_is_asked_to_stop_before_it_is_given_up(play: Play) -> None
     assert lines[1] == b'{"type": "cancel"}\n'
 
 
+def test_a_deadline_that_passes_while_the_host_stands_still_is_the_one_that_is_told(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = time.monotonic
+
+    def stand_still(event: Event) -> None:
+        monkeypatch.setattr(time, "monotonic", lambda: clock() + 1000)
+
+    session = play(lambda vm: vm.send(Ready(VERSION))).session(soft_timeout=50)
+    assert session.wait_ready()
+    with pytest.raises(DeadlineError, match="took longer than 50 s"):
+        session.converse(make_request_line(REQUEST), stand_still)
+
+
 def test_a_request_comes_before_what_cancels_it(play: Play) -> None:
     """The VM took longer to boot than its tasks may take."""
     lines: list[bytes] = []
