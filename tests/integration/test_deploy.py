@@ -97,12 +97,18 @@ GOOD = {
         },
         ("--hostname=web",),
     ),
-    "needs-check": Case("needs-check", 128),
+    "needs-check": Case(
+        "needs-check", 128, {"img_passwd_hash": "!", "img_properties": '{"USERS": "debian"}'}
+    ),
 }
 BAD = {
     "corrupt-ext4": (Case("corrupt-ext4", 96), "FilesystemResizeUnmounted: ext4 on .* is corrupt"),
     "corrupt-xfs": (Case("corrupt-xfs", 400), "MountImage: no root .* xfs can't be mounted"),
     "corrupt-btrfs": (Case("corrupt-btrfs", 200), "MountImage: no root .* btrfs can't be mounted"),
+    "small-btrfs": (
+        Case("btrfs", 200),
+        r"FilesystemResizeMounted: btrfs on /dev/sda\d can't grow to 19\d MiB: .* larger disk, or",
+    ),
     "no-superblock": (Case("no-superblock", 96), "MountImage: no root file system found"),
     "no-table": (Case("no-table", 96), "FixPartitionTable: disk 0 has no partition table"),
     "unknown-user": (
@@ -210,6 +216,12 @@ def read_hashes(root: Path) -> dict[str, str]:
 def test_a_ready_hash_is_taken_as_it_is(disk: Path) -> None:
     with mounted(disk, 1) as root:
         assert read_hashes(root) == {**read_hashes(root), "root": READY_HASH, "debian": OLD_HASH}
+
+
+@on("needs-check")
+def test_a_mark_instead_of_a_hash_locks_the_account(disk: Path) -> None:
+    with mounted(disk, 1) as root:
+        assert read_hashes(root)["debian"] == "!"
 
 
 @on("mbr-logical")
