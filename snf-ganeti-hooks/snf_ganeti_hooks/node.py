@@ -2,11 +2,13 @@
 
 import contextlib
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from snf_ganeti import process
 from snf_ganeti.errors import NodeError
-from snf_ganeti_hooks.firewall.ruleset import Tracker
+from snf_ganeti_hooks.firewall.profile import parse_profiles
+from snf_ganeti_hooks.firewall.ruleset import Base, Tracker
 from snf_ganeti_hooks.kernel import nft
 from snf_ganeti_hooks.kernel.uplinks import read_uplinks
 from snf_ganeti_hooks.networks.routing import Uplinks
@@ -22,6 +24,11 @@ class Node:
     tracker: Tracker
     uplinks: dict[int, Uplinks] = field(default_factory=dict)
     run: Path = RUN
+
+    @cached_property
+    def base(self) -> Base:
+        """What the rules that all NICs share are made from."""
+        return Base(self.tracker, parse_profiles(self.settings.profile))
 
     def find_uplinks(self, table: int) -> Uplinks:
         return self.uplinks.get(table, Uplinks())

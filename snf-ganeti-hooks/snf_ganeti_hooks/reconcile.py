@@ -5,22 +5,24 @@ pure; `repair` acts on what it found. A healthy node is only read.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
 from snf_ganeti.errors import SnfError
 from snf_ganeti_hooks import setup, state
 from snf_ganeti_hooks.cluster import ganeti
+from snf_ganeti_hooks.firewall.element import make_element_commands
+from snf_ganeti_hooks.firewall.listing import Ruleset
 from snf_ganeti_hooks.firewall.profile import Choice
 from snf_ganeti_hooks.firewall.ruleset import (
     Part,
-    find_taps,
     make_base,
     make_base_commands,
-    make_down_commands,
-    make_part_commands,
+    make_base_sets,
+    make_foreign_removal,
     make_zone_removal,
+    name_ingress,
 )
 from snf_ganeti_hooks.inventory import Inventory, read_inventory, uncollected
 from snf_ganeti_hooks.kernel import forwarding, link, nft
@@ -75,7 +77,8 @@ def find_differences(node: Node) -> list[Finding]:
     findings += found
     findings += compare_base(node, inventory)
     findings += [finding for each in wanted for finding in compare_nic(node, inventory, each)]
-    findings += compare_leftovers(node, inventory, wanted, {each.nic.tap for each in gone})
+    findings += compare_leftovers(inventory, wanted)
+    findings += compare_foreign(node, inventory, wanted, states.values())
     return findings + find_lost(node, inventory, set(live))
 
 
@@ -88,18 +91,20 @@ def find_wanted(node: Node, live: Mapping[str, NicState]) -> tuple[list[Finding]
             findings.append(Finding(tap, str(error), lambda: None))
             continue
         choice = setup.choose(node, each)
-        part = setup.build_part(node, each, choice)
+        part = setup.build_part(node, each, choice, table)
         wanted.append(Wanted(each, choice, part, table, node.find_uplinks(table)))
     return findings, wanted
 
 
 def compare_base(node: Node, inventory: Inventory) -> list[Finding]:
     ruleset = inventory.ruleset
-    if all(ruleset.holds(each) for each in make_base(node.tracker)):
+    sets = {(each.family, each.name) for each in make_base_sets(node.base)}
+    present = {(family, name) for _, family, name in ruleset.sets}
+    if sets <= present and all(ruleset.holds(each) for each in make_base(node.base)):
         return []
     if not ruleset.chains and not state.read_states(node.run)[0]:
         return []  # no NIC was ever set up here
-    rebuild = partial(nft.run, make_base_commands(node.tracker))
+    rebuild = partial(nft.run, make_base_commands(node.base))
     return [Finding("nftables", "the rules that all NICs share differ", rebuild)]
 
 
@@ -107,11 +112,9 @@ def compare_nic(node: Node, inventory: Inventory, wanted: Wanted) -> list[Findin
     nic = wanted.state.nic
     find = partial(Finding, nic.tap)
     findings = []
-    ruleset = inventory.ruleset
-    if not all(ruleset.holds(each) for each in wanted.part.chains) or not (
-        ruleset.entries.issuperset(wanted.part.entries)
-    ):
-        rewrite = partial(nft.apply, make_part_commands(wanted.part), node.tracker)
+    if not has_rules(inventory.ruleset, wanted):
+        present = inventory.ruleset.elements.get(wanted.state.nic.tap, ())
+        rewrite = partial(nft.change, node.base, nic.tap, present, wanted.part)
         findings.append(find("its rules differ", rewrite))
     reconnect = partial(setup.connect, node, nic, wanted.table)
     if nic.kind is Kind.ROUTED:
@@ -140,27 +143,17 @@ def compare_nic(node: Node, inventory: Inventory, wanted: Wanted) -> list[Findin
     return findings
 
 
-def compare_leftovers(
-    node: Node, inventory: Inventory, wanted: list[Wanted], going: set[str]
-) -> list[Finding]:
-    """What nobody owns: chains, entries, routes, proxy entries, rules of tables.
+def has_rules(ruleset: Ruleset, wanted: Wanted) -> bool:
+    part = wanted.part
+    return (
+        ruleset.elements.get(wanted.state.nic.tap) == part.elements
+        and all(ruleset.holds(each) for each in part.chains)
+        and (part.zone is None or part.zone in ruleset.zones)
+    )
 
-    going: taps whose removal is a finding already.
-    """
-    own = {each.state.nic.tap for each in wanted}
-    chains = {name for _, name in inventory.ruleset.chains}
-    entries = {each.interface for each in inventory.ruleset.entries if each.map == "to_guest"}
-    left = sorted((find_taps(chains) | entries) - own - going)
-    findings = [
-        Finding(tap, "rules are left of it", partial(remove_rules, node, tap)) for tap in left
-    ]
-    findings += _compare_families(node, inventory, wanted)
-    parts = [each.part for each in wanted]
-    zones = {entry for part in parts for entry in part.entries if entry.map == "zones"}
-    for entry in inventory.ruleset.entries:
-        if entry.map == "zones" and entry not in zones:
-            remove = partial(nft.run, make_zone_removal(entry.family, entry.interface))
-            findings.append(Finding(entry.interface, "its zone is left", remove))
+
+def compare_leftovers(inventory: Inventory, wanted: list[Wanted]) -> list[Finding]:
+    """Routes, proxy entries and rules of tables that nobody owns."""
     routed = [each for each in wanted if each.state.nic.kind is Kind.ROUTED]
     routes = {r for each in routed for r in routing.make_routes(each.state.nic, each.table)}
     proxies = {p for each in routed for p in routing.make_proxies(each.state.nic, each.uplinks)}
@@ -170,27 +163,44 @@ def compare_leftovers(
         *sorted(inventory.proxies - proxies),
         *sorted(inventory.selectors - selectors),
     ]
-    return findings + [
+    return [
         Finding("routing", f"nobody owns: {each}", partial(forwarding.remove, [each]))
         for each in left_over
     ]
 
 
-def remove_rules(node: Node, tap: str) -> None:
-    nft.apply(make_down_commands(tap), node.tracker)
-
-
-def _compare_families(node: Node, inventory: Inventory, wanted: list[Wanted]) -> list[Finding]:
-    """A routed NIC has nothing among the bridge's rules, and the other way round."""
+def compare_foreign(
+    node: Node, inventory: Inventory, wanted: list[Wanted], states: Iterable[NicState]
+) -> list[Finding]:
+    """What our tables have beside the base and the NICs' own; of a NIC that has a state, other
+    findings tell."""
+    ruleset = inventory.ruleset
     findings = []
-    for each in wanted:
-        tap = each.state.nic.tap
-        other = "bridge" if each.state.nic.kind is Kind.ROUTED else "inet"
-        if (other, f"to-{tap}") in inventory.ruleset.chains:
-            commands = [*make_down_commands(tap), *make_part_commands(each.part)]
-            rewrite = partial(nft.apply, commands, node.tracker)
-            findings.append(Finding(tap, "rules of another kind are left of it", rewrite))
-    return findings
+    for tap in sorted(ruleset.elements.keys() - {each.nic.tap for each in states}):
+        remove = partial(nft.run, make_element_commands("delete", ruleset.elements[tap]))
+        findings.append(Finding(tap, "rules are left of it", remove))
+    parts = [each.part for each in wanted]
+    for zone in ruleset.zones.difference(each.zone for each in parts if each.zone):
+        remove = partial(nft.run, make_zone_removal(zone))
+        findings.append(Finding(zone.bridge, "its zone is left", remove))
+    return findings + _compare_objects(node, ruleset, parts, states)
+
+
+def _compare_objects(
+    node: Node, ruleset: Ruleset, parts: list[Part], states: Iterable[NicState]
+) -> list[Finding]:
+    owned = [*make_base(node.base), *(chain for part in parts for chain in part.chains)]
+    chains = ruleset.chains.keys() - {(each.family, each.name) for each in owned}
+    chains -= {(each.family, each.chain) for each in ruleset.zones}
+    chains -= {("netdev", name_ingress(each.nic.tap)) for each in states}
+    own = {(each.family, each.name) for each in make_base_sets(node.base)}
+    sets = {each for each in ruleset.sets if each[1:] not in own and each[2] != "zones"}
+    if not chains and not sets:
+        return []
+    said = sorted([*(("chain", *each) for each in chains), *sets])
+    listed = ", ".join(" ".join(each) for each in said[:5])
+    remove = partial(nft.run, make_foreign_removal(chains, sets))
+    return [Finding("nftables", f"nobody owns: {listed}", remove)]
 
 
 def find_lost(node: Node, inventory: Inventory, known: set[str]) -> list[Finding]:

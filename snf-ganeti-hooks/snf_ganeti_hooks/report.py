@@ -8,7 +8,7 @@ from snf_ganeti.errors import SnfError
 from snf_ganeti_hooks import reconcile, setup, state
 from snf_ganeti_hooks.addresses import dhcp_server
 from snf_ganeti_hooks.cluster import tags
-from snf_ganeti_hooks.inventory import Drop, Inventory, read_inventory, uncollected
+from snf_ganeti_hooks.inventory import Inventory, read_inventory, uncollected
 from snf_ganeti_hooks.networks.routing import find_addresses
 from snf_ganeti_hooks.node import Node
 from snf_ganeti_hooks.state import NicState
@@ -88,20 +88,9 @@ def make_row(node: Node, of: NicState, inventory: Inventory | None, notes: Seque
         link=nic.link,
         addresses=tuple(map(str, find_addresses(nic))),
         profile=setup.choose(node, of).profile.name,
-        dropped=_sum_drops(nic.tap, inventory) if inventory else {},
+        dropped=dict(inventory.ruleset.dropped.get(nic.tap, {})) if inventory else {},
         note="; ".join(notes),
     )
-
-
-def _sum_drops(tap: str, inventory: Inventory) -> dict[str, int]:
-    drops: list[Drop] = []
-    for key in (("netdev", f"guard-{tap}"), ("inet", f"to-{tap}"), ("bridge", f"to-{tap}")):
-        drops += inventory.ruleset.drops.get(key, ())
-    found: dict[str, int] = {}
-    for drop in drops:
-        if drop.packets:
-            found[drop.reason] = found.get(drop.reason, 0) + drop.packets
-    return found
 
 
 def make_table(rows: Sequence[Row]) -> str:

@@ -13,14 +13,9 @@ from snf_ganeti import process
 from snf_ganeti.errors import NodeError, SnfError
 from snf_ganeti_hooks import state
 from snf_ganeti_hooks.addresses import nfdhcpd
+from snf_ganeti_hooks.firewall.element import Element
 from snf_ganeti_hooks.firewall.profile import PROTECTED, Choice, choose_profile
-from snf_ganeti_hooks.firewall.ruleset import (
-    Part,
-    make_admission_commands,
-    make_down_commands,
-    make_part,
-    make_up_commands,
-)
+from snf_ganeti_hooks.firewall.ruleset import Part, make_part
 from snf_ganeti_hooks.kernel import forwarding, link, nft
 from snf_ganeti_hooks.kernel.link import Link
 from snf_ganeti_hooks.networks import announce, bridging, routing
@@ -51,7 +46,7 @@ def set_up(node: Node, environ: Mapping[str, str], *, tags_known: bool = True) -
     try:
         if earlier is not None:
             forget(node, earlier)
-        nft.apply(make_up_commands(nic, build_part(node, made, choice)), node.tracker)
+        write_rules(node, made, choice, earlier)
         connect(node, nic, table)
         state.write_state(made, node.run)
         if node.settings.nfdhcpd_dir:
@@ -74,7 +69,7 @@ def withdraw(node: Node, made: NicState) -> None:
 
 def take_down(node: Node, gone: NicState) -> None:
     """Remove what a NIC has on this node; its tap may be gone, or another NIC's by now."""
-    nft.apply(make_down_commands(gone.nic.tap), node.tracker)
+    nft.change(node.base, gone.nic.tap, find_elements(node, gone), Part())
     forget(node, gone)
 
 
@@ -103,13 +98,28 @@ def find_left_behind(node: Node, nic: Nic) -> list[forwarding.Entry]:
 def change_profile(node: Node, changed: NicState) -> Choice:
     """Put the profile that a NIC's tags now name in force; connections that it knows go on."""
     choice = choose(node, changed)
-    nft.apply(make_admission_commands(build_part(node, changed, choice)), node.tracker)
+    write_rules(node, changed, choice, state.read_state(changed.nic.tap, node.run))
     state.write_state(changed, node.run)
     return choice
 
 
-def build_part(node: Node, of: NicState, choice: Choice) -> Part:
-    tap_mac, table = node.settings.tap_mac, read_table(of.nic)
+def write_rules(node: Node, of: NicState, choice: Choice, earlier: NicState | None) -> None:
+    """Put a NIC's rules in the place of those that its tap's name had."""
+    present = find_elements(node, earlier) if earlier else frozenset()
+    wanted = build_part(node, of, choice, read_table(of.nic))
+    nft.change(node.base, of.nic.tap, present, wanted)
+
+
+def find_elements(node: Node, of: NicState) -> frozenset[Element]:
+    """What nftables should have of a NIC; the routing table that it named may be gone."""
+    table = 0
+    with contextlib.suppress(SnfError):
+        table = read_table(of.nic)
+    return build_part(node, of, choose(node, of), table).elements
+
+
+def build_part(node: Node, of: NicState, choice: Choice, table: int) -> Part:
+    tap_mac = node.settings.tap_mac
     return make_part(of.nic, choice.profile, node.tracker, tap_mac, table)
 
 

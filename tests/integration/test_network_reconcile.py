@@ -75,26 +75,43 @@ def shell(hosting: Hosting, command: str) -> None:
 
 
 DAMAGE: dict[str, Callable[[random.Random], str]] = {
-    "a chain is emptied": lambda rng: f"nft flush chain netdev snf guard-tap{rng.randrange(3)}",
-    "a rule opens a NIC": lambda rng: (
-        f"nft insert rule inet snf to-tap{rng.randrange(2)} accept;"
-        " nft insert rule bridge snf to-tap2 accept"
+    "a NIC's chain is emptied": lambda rng: (
+        f"nft flush chain netdev snf ingress-tap{rng.randrange(2)}"
     ),
-    "an entry is deleted": lambda _: (
-        "nft delete element inet snf to_guest { tap0 };"
-        " nft delete element bridge snf to_guest { tap2 }"
+    "a rule opens a profile": lambda rng: (
+        f"nft insert rule {rng.choice(('inet', 'bridge'))} snf profile-limited accept"
+    ),
+    "a NIC is opened": lambda _: (
+        "nft add element inet snf profile-unprotected { tap0 };"
+        " nft add element bridge snf sources4 { tap2 . 10.0.0.77 }"
+    ),
+    "a NIC has another's mark": lambda _: (
+        "nft delete element inet snf marks { tap1 };"
+        " nft add element inet snf marks { tap1 : 0x20007700 }"
+    ),
+    "an element is deleted": lambda _: (
+        "nft delete element inet snf guests { tap0 }; nft delete element arp snf guests { tap1 };"
+        " nft delete element bridge snf profile-limited { tap2 }"
+    ),
+    "a set is emptied": lambda rng: (
+        "nft flush set " + rng.choice(("inet snf macs", "bridge snf sources4", "arp snf dropped"))
     ),
     "a table is deleted": lambda rng: (
-        f"nft delete table {rng.choice(('netdev', 'inet', 'bridge'))} snf"
+        f"nft delete table {rng.choice(('netdev', 'arp', 'inet', 'bridge'))} snf"
     ),
     "everything of nftables is deleted": lambda _: "nft flush ruleset",
     "the shared rules are emptied": lambda rng: (
         "nft flush chain "
-        + rng.choice(("inet snf forward", "bridge snf forward", "inet snf reply"))
+        + rng.choice(("inet snf forward", "bridge snf guard", "inet snf reply", "arp snf input"))
     ),
     "half a transaction": lambda _: (
-        "nft add chain inet snf to-tap77; nft add element inet snf to_guest"
-        " '{ tap77 : goto to-tap77 }'; nft add chain bridge snf to-tap0"
+        "nft add element inet snf guests { tap77 };"
+        " nft add element inet snf macs { tap77 . aa:00:00:00:00:77 }"
+    ),
+    "another release's rules": lambda _: (
+        "nft add map inet snf to_guest '{ type ifname : verdict; }';"
+        " nft add chain inet snf to-tap0; nft add rule inet snf to-tap0 accept;"
+        " nft add element inet snf to_guest '{ tap0 : goto to-tap0 }'"
     ),
     "routes are deleted": lambda _: "ip route flush table all proto 205",
     "IPv6 routes are deleted": lambda _: "ip -6 route flush table all proto 205",
@@ -210,7 +227,7 @@ def test_the_service_repairs_addresses_by_itself(hosting: Hosting) -> None:
 
 def test_check_finds_and_changes_nothing(hosting: Hosting) -> None:
     healthy = take_picture(hosting)
-    shell(hosting, "nft flush chain netdev snf guard-tap1")
+    shell(hosting, "nft flush chain netdev snf ingress-tap1")
     damaged = take_picture(hosting)
     checked = hosting.node.run("snf-network", "check", ok=(1,))
     assert checked.text == "tap1: its rules differ\n"

@@ -148,8 +148,8 @@ def test_a_profile_that_nftables_refuses_is_told_and_comes_later(
     wait_for(
         "the profile", lambda: read_notes(hosting) == {"tap0": ("protected", "")}, PROFILE_SECONDS
     )
-    shown = hosting.node.run("nft", "list", "chain", "inet", "snf", "to-tap0").text
-    assert "profile protected" in shown
+    shown = hosting.node.run("nft", "list", "set", "inet", "snf", "profile-protected").text
+    assert '"tap0"' in shown
 
 
 def test_without_dnsmasq_nics_are_set_up_and_operators_told(hosting: Hosting, log: Path) -> None:

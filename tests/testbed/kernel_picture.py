@@ -7,7 +7,7 @@ from snf_ganeti import process
 from testbed.hosting import Hosting
 from testbed.namespaces import make_enter_network_argv
 
-TABLES = (("netdev", "snf"), ("inet", "snf"), ("bridge", "snf"))
+FAMILIES = ("netdev", "arp", "inet", "bridge")
 
 
 def read(hosting: Hosting, *argv: str) -> list[dict[str, object]]:
@@ -21,8 +21,8 @@ def read(hosting: Hosting, *argv: str) -> list[dict[str, object]]:
 def take_picture(hosting: Hosting) -> list[str]:
     """Rules, routes, proxy entries, rules of tables, ports of bridges; no counters, no handles."""
     listed: list[dict[str, object]] = []
-    for family, name in TABLES:
-        listed += read(hosting, "nft", "-j", "list", "table", family, name)
+    for family in FAMILIES:
+        listed += read(hosting, "nft", "-j", "list", "table", family, "snf")
     for words in ("route show table all", "-6 route show table all", "neigh show proxy"):
         listed += [each for each in read(hosting, "ip", "-j", *words.split()) if is_of_guest(each)]
     for words in ("rule show", "-6 rule show"):

@@ -9,19 +9,21 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any
 
+from snf_ganeti_hooks.firewall.reason import Reason
+
 Expression = dict[str, Any]
 Statement = dict[str, Any]
 
 ACCEPT: Statement = {"accept": None}
-COUNTER: Statement = {"counter": {"packets": 0, "bytes": 0}}
+DROP: Statement = {"drop": None}
 
 
 @dataclass(frozen=True)
 class Rule:
-    """statements: matches, then what is done. reason: why it drops, shown to operators."""
+    """statements: matches, then what is done. comment: for who reads the rules."""
 
     statements: tuple[Statement, ...]
-    reason: str = ""
+    comment: str = ""
 
 
 def field(protocol: str, name: str) -> Expression:
@@ -39,6 +41,15 @@ def raw(base: str, offset: int, length: int) -> Expression:
 
 TARGET, TARGET_NAME = raw("th", 64, 128), field("icmpv6", "taddr")
 """The target of a neighbour solicitation or advertisement."""
+
+
+IIF, OIF = meta("iifname"), meta("oifname")
+"""The interface that a packet came by, or leaves by: the first key of every set of ours."""
+
+
+def with_key(interface: Expression, key: Expression) -> Expression:
+    """The two as the key of a set."""
+    return {"concat": [interface, key]}
 
 
 def masked(left: Expression, mask: int | str) -> Expression:
@@ -85,6 +96,10 @@ def make_hex(addresses: Iterable[IPv6Address]) -> list[str]:
     return [f"0x{int(each):032x}" for each in addresses]
 
 
+def goto(chain: str) -> Statement:
+    return {"goto": {"target": chain}}
+
+
 def set_mark(value: Any) -> Statement:
     return {"mangle": {"key": meta("mark"), "value": value}}
 
@@ -115,11 +130,12 @@ def _make_target_match(named: dict[str, Any]) -> dict[str, Any]:
 
 
 def normalise_rule(rule: Rule) -> Rule:
-    return Rule(tuple(normalise(each) for each in rule.statements), rule.reason)
+    return Rule(tuple(normalise(each) for each in rule.statements), rule.comment)
 
 
-def drop(*matches: Statement, reason: str) -> Rule:
-    return Rule((*matches, COUNTER, {"drop": None}), reason)
+def drop(*matches: Statement, reason: Reason) -> Rule:
+    """To the chain that counts what it drops, by interface and mark."""
+    return Rule((*matches, set_mark(reason.mark), goto("drop")), reason.words)
 
 
 def accept(*matches: Statement) -> Rule:

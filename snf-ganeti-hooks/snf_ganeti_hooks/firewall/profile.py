@@ -103,6 +103,13 @@ def find_profile(name: str, profiles: Sequence[ProfileSettings]) -> Choice:
         return Choice(PROTECTED, f"profile {name[:32]!r} is broken: {error}")
 
 
+def parse_profiles(profiles: Sequence[ProfileSettings]) -> tuple[Profile, ...]:
+    """All that a NIC can have: the built-in ones, and the site's as far as they can be used."""
+    names = dict.fromkeys((*BUILT_IN, *(each.name for each in profiles)))
+    choices = [find_profile(name, profiles) for name in names]
+    return tuple(each.profile for each in choices if not each.problem)
+
+
 def parse_profile(settings: ProfileSettings) -> Profile:
     """Raises ValueError, with the reason."""
     if not _NAME.fullmatch(settings.name) or settings.name in BUILT_IN:

@@ -1,50 +1,84 @@
 """The transactions that nftables gets: what all NICs share, and each NIC's own part.
 
-A NIC's part can be written whatever was there before: each chain is made if it is absent,
-emptied and filled, and the map entry that leads to it is always the same. So a tap starts
-from a clean sheet although an earlier one of its name left everything behind.
+    inet, bridge, arp  snf   guard          what NICs may send, see guard
+    inet, bridge       snf   profile-NAME   what may reach NICs that have it, see admission
+    all                snf   drop           counts a NIC's packet under its reason, and drops it
+    netdev             snf   ingress-TAP    a NIC's own rules, see networks.neighbour
+    inet or bridge     snf   zone-BRIDGE    conntrack zone of a bridge whose addresses are its
+                                            tenants', found by the map `zones`
 
-    netdev snf  guard-TAP          ingress of the tap: what the NIC may send
-    inet   snf  to-TAP             forwarded to a routed NIC, found by the map `to_guest`
-    bridge snf  to-TAP             forwarded to a bridged NIC, likewise
-    inet or bridge  zone-BRIDGE    conntrack zone of a bridge whose addresses are its tenants'
+All else of a NIC is elements of sets, see element.
 """
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from snf_ganeti_hooks.firewall.admission import make_admission
+from snf_ganeti_hooks.firewall.admission import (
+    make_admission,
+    make_admission_elements,
+    make_admission_sets,
+    make_dispatch,
+    make_name,
+)
+from snf_ganeti_hooks.firewall.element import (
+    TABLE,
+    Command,
+    Element,
+    Set,
+    make_dropped,
+    make_element_commands,
+    make_set_command,
+)
 from snf_ganeti_hooks.firewall.expression import (
+    DROP,
+    IIF,
+    OIF,
     Rule,
     Statement,
     accept,
     field,
+    goto,
     match,
     meta,
     raw,
     set_mark,
+    with_key,
 )
-from snf_ganeti_hooks.firewall.guard import MARK_GUEST, MARK_REPLY, make_guard
+from snf_ganeti_hooks.firewall.guard import (
+    MARK_GUEST,
+    MARK_REPLY,
+    make_guard,
+    make_guard_elements,
+)
 from snf_ganeti_hooks.firewall.profile import Profile
-from snf_ganeti_hooks.networks.neighbour import make_answer
+from snf_ganeti_hooks.firewall.reason import Reason
+from snf_ganeti_hooks.networks.neighbour import make_neighbour
 from snf_ganeti_hooks.nic import Kind, Nic
 
-Command = dict[str, Any]
 Tracker = Literal["bridge", "br_netfilter"]
 """What tracks bridged connections: the bridge itself, or IP's tracking shown bridged packets."""
 
-TABLE = "snf"
-FAMILIES = ("netdev", "bridge", "inet")
+FAMILIES = ("netdev", "arp", "bridge", "inet")
 SERVICE_PORT = "snp-"
 """Start of the names of bridge ports behind which this node serves addresses."""
 SERVICE = "snf-"
 """Start of the names of interfaces on which it does so."""
 
-_RAW, _MANGLE, _FILTER, _BRIDGE_FILTER = -300, -150, 0, -200
+_FIRST, _RAW, _MANGLE, _FILTER, _BRIDGE_FILTER = -310, -300, -150, 0, -200
 _KNOWN = match({"ct": {"key": "state"}}, {"set": ["established", "related"]})
 _MARK_REPLY = set_mark({"|": [meta("mark"), MARK_REPLY]})
+_DROPPED = "@dropped"
+_COUNTER: Statement = {"counter": None}
+
+
+@dataclass(frozen=True)
+class Base:
+    """What the shared rules are made from."""
+
+    tracker: Tracker
+    profiles: tuple[Profile, ...]
 
 
 @dataclass(frozen=True)
@@ -60,75 +94,167 @@ class Chain:
 
 
 @dataclass(frozen=True)
-class Entry:
-    """An element of a verdict map: an interface leads to a chain."""
+class Zone:
+    """An element of the map `zones`: a bridge leads to its chain."""
 
     family: str
-    map: str
-    interface: str
-    chain: str
+    bridge: str
+
+    @property
+    def chain(self) -> str:
+        return f"zone-{self.bridge}"
 
 
 @dataclass(frozen=True)
 class Part:
-    """Chains with their rules, and the entries that lead to them."""
+    """What a NIC has: elements of the shared sets, the chain at its tap, and the zone of its
+    bridge with its chain."""
 
-    chains: tuple[Chain, ...]
-    entries: tuple[Entry, ...] = ()
+    elements: frozenset[Element] = frozenset()
+    chains: tuple[Chain, ...] = ()
+    zone: Zone | None = None
 
 
-def make_base(tracker: Tracker) -> tuple[Chain, ...]:
+def make_base(base: Base) -> tuple[Chain, ...]:
     """The chains that all NICs share."""
-    to_guest = _lookup("oifname", "to_guest")
-    guests_only = Rule(
-        (
-            match(meta("oifname"), f"{SERVICE_PORT}*"),
-            match({"&": [meta("mark"), MARK_GUEST]}, 0),
-            {"drop": None},
-        )
-    )
-    from_service = Rule((match(meta("iifname"), f"{SERVICE_PORT}*"), {"drop": None}))
+    chains = [
+        *_make_arriving(),
+        *(_make_drop(family) for family in FAMILIES),
+        *_make_tracking(base.tracker),
+        *_make_inet(base.profiles),
+        *_make_bridge(base.profiles),
+    ]
+    chains += [
+        Chain(family, make_name(profile), tuple(make_admission(family, profile)))
+        for family in ("inet", "bridge")
+        for profile in base.profiles
+    ]
+    return tuple(chains)
+
+
+def _make_arriving() -> list[Chain]:
+    """A bridge learns a MAC from frames to its link-local groups that pass `input` alone."""
+    guarded = (Rule((match(IIF, "@guests"), goto("guard"))),)
+    return [
+        *(Chain(each, "guard", tuple(make_guard(each))) for each in ("inet", "bridge", "arp")),
+        Chain("inet", "arriving", guarded, "prerouting", _FIRST),
+        Chain("bridge", "arriving", guarded, "prerouting", _FIRST),
+        Chain("bridge", "input", guarded, "input", _FIRST),
+        Chain("arp", "input", guarded, "input", _FIRST),
+    ]
+
+
+def _make_drop(family: str) -> Chain:
+    """Only what goes to a NIC has an interface to leave by, and then that is the NIC's."""
+    ways = (IIF,) if family in ("netdev", "arp") else (OIF, IIF)
+    counting = [Rule((match(with_key(way, meta("mark")), _DROPPED), DROP)) for way in ways]
+    return Chain(family, "drop", (*counting, Rule((DROP,))))
+
+
+def _make_tracking(tracker: Tracker) -> list[Chain]:
+    tracking = Rule((_KNOWN, _MARK_REPLY))
+    chains = [
+        Chain("inet", "reply", (tracking,), "prerouting", _MANGLE),
+        Chain("inet", "local", (Rule((_MARK_REPLY,)),), "output", _MANGLE),
+    ]
+    if tracker == "bridge":
+        zone = _make_lookup("ibrname", "zones")
+        return [
+            *chains,
+            Chain("bridge", "zone", (zone,), "prerouting", _RAW),
+            Chain("bridge", "reply", (tracking,), "prerouting", _MANGLE),
+        ]
+    zone = _make_lookup("iifname", "zones")
+    return [*chains, Chain("inet", "zone", (zone,), "prerouting", _RAW)]
+
+
+def _make_inet(profiles: Sequence[Profile]) -> list[Chain]:
     arriving, leaving = match(meta("iifname"), f"{SERVICE}*"), match(meta("oifname"), f"{SERVICE}*")
-    closed = (Rule((arriving, {"drop": None})), Rule((leaving, {"drop": None})))
+    closed = (Rule((arriving, DROP)), Rule((leaving, DROP)))
     asked = (
         accept(arriving, match(field("udp", "dport"), {"set": [67, 547]})),
         accept(arriving, match(meta("l4proto"), "ipv6-icmp")),
         closed[0],
     )
-    tracking = Rule((_KNOWN, _MARK_REPLY))
-    chains = [
-        Chain("inet", "reply", (tracking,), "prerouting", _MANGLE),
-        Chain("inet", "local", (Rule((_MARK_REPLY,)),), "output", _MANGLE),
-        Chain("inet", "forward", (*closed, to_guest), "forward", _FILTER),
+    forward = (*closed, *make_dispatch("inet", profiles))
+    return [
+        Chain("inet", "forward", forward, "forward", _FILTER),
         Chain("inet", "input", asked, "input", _FILTER),
-        Chain(
-            "bridge", "forward", (to_guest, from_service, guests_only), "forward", _BRIDGE_FILTER
-        ),
+    ]
+
+
+def _make_bridge(profiles: Sequence[Profile]) -> list[Chain]:
+    to_guest = Rule((match(OIF, "@guests"), goto("dispatch")))
+    from_service = Rule((match(meta("iifname"), f"{SERVICE_PORT}*"), DROP))
+    guests_only = Rule(
+        (
+            match(meta("oifname"), f"{SERVICE_PORT}*"),
+            match({"&": [meta("mark"), MARK_GUEST]}, 0),
+            DROP,
+        )
+    )
+    forward = (to_guest, from_service, guests_only)
+    return [
+        Chain("bridge", "dispatch", tuple(make_dispatch("bridge", profiles))),
+        Chain("bridge", "forward", forward, "forward", _BRIDGE_FILTER),
         Chain("bridge", "output", (to_guest,), "output", _BRIDGE_FILTER),
     ]
-    if tracker == "bridge":
-        zone = _lookup("ibrname", "zones")
-        chains += [
-            Chain("bridge", "zone", (zone,), "prerouting", _RAW),
-            Chain("bridge", "reply", (tracking,), "prerouting", _MANGLE),
-        ]
-    else:
-        chains.append(Chain("inet", "zone", (_lookup("iifname", "zones"),), "prerouting", _RAW))
-    return tuple(chains)
+
+
+def make_base_sets(base: Base) -> list[Set]:
+    """The sets that those chains look into."""
+    return [
+        *(_make_dropped_set(family) for family in FAMILIES),
+        *(each for family in ("arp", "bridge", "inet") for each in _make_guard_sets(family)),
+        *(Set(family, "marks", value="mark") for family in ("arp", "inet")),
+        Set("bridge", "free4"),
+        Set("bridge", "free6"),
+        Set("bridge", "private"),
+        Set("bridge", "prefixes", "ether_addr"),
+        *(
+            each
+            for family in ("inet", "bridge")
+            for profile in base.profiles
+            for each in make_admission_sets(family, profile)
+        ),
+    ]
+
+
+def _make_dropped_set(family: str) -> Set:
+    return Set(family, "dropped", "mark", statement=_COUNTER)
+
+
+def _make_guard_sets(family: str) -> list[Set]:
+    found = [
+        Set(family, "guests"),
+        Set(family, "macs", "ether_addr"),
+        Set(family, "sources4", "ipv4_addr"),
+    ]
+    return found if family == "arp" else [*found, Set(family, "sources6", "ipv6_addr")]
 
 
 def make_part(nic: Nic, profile: Profile, tracker: Tracker, tap_mac: str, table: int = 0) -> Part:
-    """A NIC's own rules. tap_mac: of routed taps; table: a routed NIC's routing table."""
-    family = "inet" if nic.kind is Kind.ROUTED else "bridge"
-    sent = (*make_guard(nic, table), *make_answer(nic, tap_mac))
-    guard = Chain("netdev", f"guard-{nic.tap}", sent, "ingress", -10, nic.tap)
-    to = Chain(family, f"to-{nic.tap}", tuple(make_admission(nic, profile)))
-    entry = Entry(family, "to_guest", nic.tap, to.name)
-    zone = make_zone(nic)
-    if zone is None:
-        return Part((guard, to), (entry,))
-    zoned = Chain("bridge" if tracker == "bridge" else "inet", f"zone-{nic.link}", (zone,))
-    return Part((guard, to, zoned), (entry, Entry(zoned.family, "zones", nic.link, zoned.name)))
+    """What a NIC has. tap_mac: of routed taps; table: a routed NIC's."""
+    elements = {
+        *make_guard_elements(nic, table),
+        *make_admission_elements(nic, profile),
+    }
+    chains = []
+    own = make_neighbour(nic, tap_mac)
+    if own:
+        chains.append(Chain("netdev", name_ingress(nic.tap), tuple(own), "ingress", -10, nic.tap))
+        elements |= set(make_dropped("netdev", nic.tap, (Reason.ETHER_TYPE,)))
+    rule = make_zone(nic)
+    if rule is None:
+        return Part(frozenset(elements), tuple(chains))
+    zone = Zone("bridge" if tracker == "bridge" else "inet", nic.link)
+    chains.append(Chain(zone.family, zone.chain, (rule,)))
+    return Part(frozenset(elements), tuple(chains), zone)
+
+
+def name_ingress(tap: str) -> str:
+    """Of the chain at a tap."""
+    return f"ingress-{tap}"
 
 
 def make_zone(nic: Nic) -> Rule | None:
@@ -148,61 +274,74 @@ def make_zone(nic: Nic) -> Rule | None:
     return Rule(({"mangle": {"key": {"ct": {"key": "zone"}}, "value": zone}},))
 
 
-def make_base_commands(tracker: Tracker) -> list[Command]:
+def make_base_commands(base: Base) -> list[Command]:
+    """Write what all share, whatever of it is there."""
     commands: list[Command] = [_add("table", family=family, name=TABLE) for family in FAMILIES]
-    for family, name in (("inet", "to_guest"), ("inet", "zones"), ("bridge", "to_guest"),
-                         ("bridge", "zones")):  # fmt: skip
-        commands.append(
-            _add("map", family=family, table=TABLE, name=name, type="ifname", map="verdict")
-        )
-    for chain in make_base(tracker):
-        commands += make_chain_commands(chain)
+    commands += [
+        _add("map", family=family, table=TABLE, name="zones", type="ifname", map="verdict")
+        for family in ("inet", "bridge")
+    ]
+    commands += map(make_set_command, make_base_sets(base))
+    chains = make_base(base)
+    commands += map(_make_head, chains)  # all, before a rule leads to one
+    return commands + [command for chain in chains for command in _make_content(chain)]
+
+
+def make_change(tap: str, present: Iterable[Element], wanted: Part) -> list[Command]:
+    """Make a NIC's part of what is present of it; chains are written whatever they were."""
+    had = frozenset(present)
+    commands = make_element_commands("delete", had - wanted.elements)
+    commands += make_element_commands("create", wanted.elements - had)
+    if not any(each.device for each in wanted.chains):
+        commands += make_chain_removal("netdev", name_ingress(tap))
+    for chain in wanted.chains:
+        commands += [_make_head(chain), *_make_content(chain)]
+    if wanted.zone:
+        commands.append(_make_zone_element("add", wanted.zone))
     return commands
 
 
-def make_part_commands(part: Part) -> list[Command]:
-    """Write a part, whatever was there under its names."""
-    commands: list[Command] = []
-    for chain in part.chains:
-        commands += make_chain_commands(chain)
-    return commands + [_make_element("add", entry) for entry in part.entries]
+def make_zone_removal(zone: Zone) -> list[Command]:
+    return [
+        _make_zone_element("delete", zone),
+        *make_chain_removal(zone.family, zone.chain),
+    ]
 
 
-def make_up_commands(nic: Nic, part: Part) -> list[Command]:
-    """Write a NIC's part, and remove what an earlier tap of its name left elsewhere."""
-    family = "bridge" if nic.kind is Kind.ROUTED else "inet"
-    stale = Entry(family, "to_guest", nic.tap, f"to-{nic.tap}")
-    return [*_make_removal(stale), *make_part_commands(part)]
+def make_chain_removal(family: str, name: str) -> list[Command]:
+    """Adding first makes the deletion succeed where there was nothing."""
+    chain = {"family": family, "table": TABLE, "name": name}
+    return [{"add": {"chain": chain}}, {"flush": {"chain": chain}}, {"delete": {"chain": chain}}]
 
 
-def make_down_commands(tap: str) -> list[Command]:
-    """Remove all that is kept under a tap's name, whether it is there or not."""
-    commands: list[Command] = []
-    for family in ("inet", "bridge"):
-        commands += _make_removal(Entry(family, "to_guest", tap, f"to-{tap}"))
-    guard = Chain("netdev", f"guard-{tap}")
-    return commands + _make_chain_removal(guard)
+def make_foreign_removal(
+    chains: Iterable[tuple[str, str]], sets: Iterable[tuple[str, str, str]]
+) -> list[Command]:
+    """Remove chains (family, name) and sets or maps (kind, family, name) of our tables that are
+    not ours, or not any more: first what leads from one to another."""
+    heads = [{"family": family, "table": TABLE, "name": name} for family, name in sorted(chains)]
+    return [
+        *({"flush": {"chain": head}} for head in heads),
+        *(
+            {"delete": {kind: {"family": family, "table": TABLE, "name": name}}}
+            for kind, family, name in sorted(sets)
+        ),
+        *({"delete": {"chain": head}} for head in heads),
+    ]
 
 
-def make_admission_commands(part: Part) -> list[Command]:
-    """Only what a change of profile changes; the guard and its counters stay."""
-    chains = tuple(each for each in part.chains if each.name.startswith("to-"))
-    return make_part_commands(Part(chains, part.entries[:1]))
-
-
-def make_zone_removal(family: str, bridge: str) -> list[Command]:
-    return _make_removal(Entry(family, "zones", bridge, f"zone-{bridge}"))
-
-
-def make_chain_commands(chain: Chain) -> list[Command]:
-    names = {"family": chain.family, "table": TABLE}
+def _make_head(chain: Chain) -> Command:
     hook: dict[str, Any] = {}
     if chain.hook:
         hook = {"type": "filter", "hook": chain.hook, "prio": chain.priority, "policy": "accept"}
         if chain.device:
             hook["dev"] = chain.device
+    return _add("chain", family=chain.family, table=TABLE, name=chain.name, **hook)
+
+
+def _make_content(chain: Chain) -> list[Command]:
+    names = {"family": chain.family, "table": TABLE}
     return [
-        _add("chain", **names, name=chain.name, **hook),
         {"flush": {"chain": {**names, "name": chain.name}}},
         *(
             _add("rule", **names, chain=chain.name, expr=list(rule.statements), **_comment(rule))
@@ -211,33 +350,13 @@ def make_chain_commands(chain: Chain) -> list[Command]:
     ]
 
 
-def _make_removal(entry: Entry) -> list[Command]:
-    """Adding first makes the deletion succeed where there was nothing."""
-    names = {"family": entry.family, "table": TABLE}
-    return [
-        _add("chain", **names, name=entry.chain),
-        _make_element("add", entry),
-        _make_element("delete", entry),
-        *_make_chain_removal(Chain(entry.family, entry.chain), made=True),
-    ]
-
-
-def _make_chain_removal(chain: Chain, *, made: bool = False) -> list[Command]:
-    named = {"family": chain.family, "table": TABLE, "name": chain.name}
-    return [
-        *([] if made else [_add("chain", **named)]),
-        {"flush": {"chain": named}},
-        {"delete": {"chain": named}},
-    ]
-
-
-def _make_element(verb: str, entry: Entry) -> Command:
-    element = [entry.interface, {"goto": {"target": entry.chain}}]
-    names = {"family": entry.family, "table": TABLE, "name": entry.map}
+def _make_zone_element(verb: str, zone: Zone) -> Command:
+    element = [zone.bridge, goto(zone.chain)]
+    names = {"family": zone.family, "table": TABLE, "name": "zones"}
     return {verb: {"element": {**names, "elem": [element]}}}
 
 
-def _lookup(key: str, name: str) -> Rule:
+def _make_lookup(key: str, name: str) -> Rule:
     statement: Statement = {"vmap": {"key": meta(key), "data": f"@{name}"}}
     return Rule((statement,))
 
@@ -247,12 +366,4 @@ def _add(kind: str, **fields: Any) -> Command:
 
 
 def _comment(rule: Rule) -> dict[str, str]:
-    return {"comment": rule.reason} if rule.reason else {}
-
-
-def find_taps(names: Iterable[str]) -> set[str]:
-    """The taps that chains of these names belong to."""
-    starts = ("guard-", "to-")
-    return {
-        name.removeprefix(start) for name in names for start in starts if name.startswith(start)
-    }
+    return {"comment": rule.comment} if rule.comment else {}

@@ -4,15 +4,24 @@ import contextlib
 import ctypes
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import nftables
 
 from snf_ganeti import process
 from snf_ganeti.errors import NodeError
+from snf_ganeti_hooks.firewall.element import TABLE, Command, Element
 from snf_ganeti_hooks.firewall.expression import TARGET, TARGET_NAME
-from snf_ganeti_hooks.firewall.ruleset import FAMILIES, TABLE, Command, Tracker, make_base_commands
+from snf_ganeti_hooks.firewall.listing import parse_ruleset
+from snf_ganeti_hooks.firewall.ruleset import (
+    FAMILIES,
+    Base,
+    Part,
+    Tracker,
+    make_base_commands,
+    make_change,
+)
 
 _LIBRARY = "libnftables.so.1"
 _PROBE = "snf_probe"
@@ -70,12 +79,21 @@ def make_text(commands: Sequence[Command]) -> str:
     return text
 
 
-def apply(commands: Sequence[Command], tracker: Tracker) -> None:
-    """Run commands on the base, which is made when it is not there. Raises NftError."""
+def change(base: Base, tap: str, present: Iterable[Element], wanted: Part) -> None:
+    """Make a NIC's part what is wanted, in one transaction. Raises NftError.
+
+    present: what it should have now. When that is refused, because something else is there or
+    the base is not, it is read what there is.
+    """
+    had = frozenset(present)
     try:
-        run(commands)
-    except NftError:
-        run([*make_base_commands(tracker), *commands])
+        run(make_change(tap, had, wanted))
+    except NftError as refused:
+        try:
+            found = parse_ruleset(read_tables()).elements.get(tap, ())
+        except NodeError:  # libnftables 1.0.6 lists no table that is another program's
+            raise refused from None
+        run([*make_base_commands(base), *make_change(tap, found, wanted)])
 
 
 def read_tables() -> list[dict[str, Any]]:

@@ -7,7 +7,6 @@ from snf_ganeti_hooks import cli
 from snf_ganeti_hooks.firewall.admission import make_admission
 from snf_ganeti_hooks.firewall.expression import Rule
 from snf_ganeti_hooks.firewall.profile import BUILT_IN, Profile
-from unit.snf_ganeti_hooks.nics import BRIDGED, ROUTED, make_nic
 
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs/networking.md"
@@ -29,7 +28,7 @@ def make_table() -> str:
     rows = [["profile", *(word[0] for word in WORDS[1:])]]
     rows.append(["---"] * len(rows[0]))
     for profile in BUILT_IN.values():
-        routed, bridged = (accepted(profile, base) for base in (ROUTED, BRIDGED))
+        routed, bridged = (accepted(profile, family) for family in ("inet", "bridge"))
         assert routed == bridged, "both kinds of NIC let in the same"
         marks = [
             "yes" if word[0] in routed or "everything" in routed else "–" for word in WORDS[1:]
@@ -38,8 +37,8 @@ def make_table() -> str:
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
-def accepted(profile: Profile, base: dict[str, str]) -> set[str]:
-    rules = make_admission(make_nic(base), profile)
+def accepted(profile: Profile, family: str) -> set[str]:
+    rules = make_admission(family, profile)
     return {name for name, *needles in WORDS if any(lets_in(rule, needles) for rule in rules)}
 
 
