@@ -292,6 +292,12 @@ def make_change(tap: str, present: Iterable[Element], wanted: Part) -> list[Comm
     had = frozenset(present)
     commands = make_element_commands("delete", had - wanted.elements)
     commands += make_element_commands("create", wanted.elements - had)
+    families = {each.family for each in wanted.elements}
+    for family in {"inet", "bridge"} - families:
+        # Refused when an earlier tap of this name was a NIC of the other kind, and is there yet.
+        nothing = [Element(family, "guests", tap)]
+        commands += make_element_commands("create", nothing)
+        commands += make_element_commands("delete", nothing)
     if not any(each.device for each in wanted.chains):
         commands += make_chain_removal("netdev", name_ingress(tap))
     for chain in wanted.chains:
