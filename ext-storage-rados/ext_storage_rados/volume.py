@@ -1,9 +1,7 @@
 """A volume's life in the cluster: each step can be cut off anywhere and be done again."""
 
 import contextlib
-import logging
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 import rados
@@ -17,16 +15,10 @@ from ext_storage_rados.names import ImageName, SnapshotName
 from ext_storage_rados.parameters import Parameters
 from snf_ganeti.errors import InputError, NodeError, SnfError
 
-log = logging.getLogger(__name__)
-
 PASSING = "snf-rados."
 """Prefix of snapshots that live only while a clone is made of them."""
 INFO = "ganeti.info"
 
-_WATCH_SECONDS = 30.0  # how long Ceph believes in a client that died
-_LATE_SECONDS = 60.0  # by which a busy OSD may be late with it
-_PAUSE = 0.5
-_RENEWAL_SECONDS = 10.0
 _MEBIBYTE = 1 << 20
 
 
@@ -40,11 +32,12 @@ def create(cluster: rados.Rados, image: ImageName, size: int, parameters: Parame
         if parameters.origin:
             check_origin(cluster, parameters.origin, size)
         wanted = mark.make_mark(image, size, parameters)
-        if _is_made(context, image, wanted):
-            return
-        with explained(f"the creation of {image}"), _undone(context, image):
-            _make(cluster, context, image, size, parameters)
-            _finish(context, image, size, parameters, wanted)
+        with explained(f"the creation of {image}"):
+            if _find_or_clear(context, image, wanted):
+                return
+            with _undone(context, image):
+                _make(cluster, context, image, size, parameters)
+                _finish(context, image, size, parameters, wanted)
 
 
 def check_origin(cluster: rados.Rados, origin: SnapshotName, size: int) -> None:
@@ -70,24 +63,11 @@ def remove(cluster: rados.Rados, image: ImageName, delay: float) -> None:
     delay: seconds for which it can be brought back with `rbd trash restore`. Waits for a dead
     client's watch to end. Raises NodeError when a living client has it open.
     """
-    with open_pool(cluster, image.pool, image.namespace) as context:
-        with (
-            contextlib.suppress(GoneError),
-            explained(str(image)),
-            open_image(context, image) as opened,
-        ):
-            _remove_passing_snapshots(opened)
-        deadline = time.monotonic() + _WATCH_SECONDS + _LATE_SECONDS
-        renewed = -_RENEWAL_SECONDS
-        while not _try_to_remove(context, image, delay):
-            now = time.monotonic()
-            if now > deadline:
-                raise _make_busy_error(image, watches.find(context, image))
-            if now > renewed + _RENEWAL_SECONDS:
-                watches.renew(context, image)
-                renewed = now
-            log.info("%s is open, or was by a client that died; waiting", image)
-            time.sleep(_PAUSE)
+    with (
+        open_pool(cluster, image.pool, image.namespace) as context,
+        explained(str(image)),
+    ):
+        watches.outlast(context, image, lambda: _remove(context, image, delay))
 
 
 def grow(cluster: rados.Rados, image: ImageName, size: int) -> None:
@@ -130,14 +110,25 @@ def snapshot(
         parameters = replace(parameters, origin=passing, reuse_data=False)
         size = opened.size()
         with open_pool(cluster, target.pool, target.namespace) as targets:
-            if _is_made(targets, target, mark.make_mark(target, size, parameters)):
+            if _find_or_clear(targets, target, mark.make_mark(target, size, parameters)):
                 return _remove_passing_snapshots(opened)
-            discard(targets, target)
         _remove_passing_snapshots(opened, passing.snapshot)
         opened.create_snap(passing.snapshot)
         create(cluster, target, size, parameters)
         opened.remove_snap(passing.snapshot)
         return None
+
+
+def _find_or_clear(context: rados.Ioctx, image: ImageName, wanted: str) -> bool:
+    """Is the volume made? If not, what a run that was cut off left of it goes."""
+
+    def attempt() -> bool:
+        if _is_made(context, image, wanted):
+            return True
+        discard(context, image)
+        return False
+
+    return watches.outlast(context, image, attempt)
 
 
 def _is_made(context: rados.Ioctx, image: ImageName, wanted: str) -> bool:
@@ -178,8 +169,7 @@ def _make(
     size: int,
     parameters: Parameters,
 ) -> None:
-    """The bare image, in place of what a run that was cut off left."""
-    discard(context, image)
+    """The bare image."""
     features = rbd.RBD().features_from_string(",".join(parameters.features))
     shape = {
         "features": int(features),
@@ -218,13 +208,33 @@ def _undone(context: rados.Ioctx, image: ImageName) -> Iterator[None]:
 
 
 def discard(context: rados.Ioctx, image: ImageName) -> None:
-    """Remove an image that was never finished."""
+    """Remove an image that was never finished. Raises rbd.Error."""
     with contextlib.suppress(rbd.ImageNotFound):
-        try:
+        rbd.RBD().remove(context, image.name)
+
+
+def _remove(context: rados.Ioctx, image: ImageName, delay: float) -> None:
+    """What can't be opened, because its creation was cut off, can be removed all the same.
+    Raises rbd.ImageBusy when a client has the image open."""
+    try:
+        with open_image(context, image) as opened:
+            _remove_passing_snapshots(opened)
+    except GoneError:
+        delay = 0  # there is nothing to bring back, and the trash could not be listed with it
+    try:
+        if delay:
+            if watches.find(context, image):  # of which librbd takes no notice
+                raise rbd.ImageBusy(str(image))
+            rbd.RBD().trash_move(context, image.name, int(delay))
+        else:
             rbd.RBD().remove(context, image.name)
-        except rbd.ImageBusy:
-            watches.renew(context, image)
-            rbd.RBD().remove(context, image.name)
+    except rbd.ImageNotFound:
+        pass
+    except rbd.ImageHasSnapshots:
+        raise NodeError(
+            f"{image} has snapshots that others made",
+            hint=f"`rbd snap purge {image}` removes them, if nobody needs them",
+        ) from None
 
 
 def _remove_passing_snapshots(opened: rbd.Image, only: str = "") -> None:
@@ -233,39 +243,6 @@ def _remove_passing_snapshots(opened: rbd.Image, only: str = "") -> None:
         if each["name"].startswith(only or PASSING):
             with contextlib.suppress(rbd.ImageNotFound):
                 opened.remove_snap(each["name"])
-
-
-def _try_to_remove(context: rados.Ioctx, image: ImageName, delay: float) -> bool:
-    """False when a client has the image open. What can't be opened, because its creation was
-    cut off, can be removed all the same."""
-    with explained(str(image)):
-        try:
-            if delay:
-                if watches.find(context, image):  # of which librbd takes no notice
-                    return False
-                rbd.RBD().trash_move(context, image.name, int(delay))
-            else:
-                rbd.RBD().remove(context, image.name)
-        except rbd.ImageNotFound:
-            pass
-        except rbd.ImageBusy:
-            return False
-        except rbd.ImageHasSnapshots:
-            raise NodeError(
-                f"{image} has snapshots that others made",
-                hint=f"`rbd snap purge {image}` removes them, if nobody needs them",
-            ) from None
-    return True
-
-
-def _make_busy_error(image: ImageName, watchers: Sequence[str]) -> NodeError:
-    """What a dead client's watch does to an image has ended by now; these live."""
-    if not watchers:
-        return NodeError(f"{image} is in use by a client", hint="remove it again")
-    return NodeError(
-        f"{image} is in use by {', '.join(watchers)}",
-        hint=f"stop that client, or `ceph osd blocklist add {watchers[0]}`, then remove it again",
-    )
 
 
 def require(cluster: rados.Rados, image: ImageName) -> None:

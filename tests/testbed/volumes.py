@@ -26,6 +26,7 @@ _BLANK_OS = {
 }
 _SCRIPT_SECONDS = 180.0
 SETTINGS = "/etc/ext-storage-rados/conf.d/bed.toml"
+_PASSING = "/etc/ext-storage-rados/conf.d/passing.toml"
 
 
 def make_site(ceph: Ceph, node: Machine) -> None:
@@ -43,6 +44,16 @@ def prepare_node(ceph: Ceph, node: Machine, **settings: str | float) -> None:
     ceph.install_client(node, NODE)
     lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items())
     node.write(SETTINGS, lines)
+
+
+@contextlib.contextmanager
+def setting(node: Machine, line: str) -> Iterator[None]:
+    """A line more in the node's settings, for the block."""
+    node.write(_PASSING, f"{line}\n")
+    try:
+        yield
+    finally:
+        node.run("rm", _PASSING)
 
 
 def install_blank_os(node: Machine) -> None:
@@ -104,6 +115,19 @@ def show_volume(ceph: Ceph, volume: str, pool: str = POOL) -> Mapping[str, Any]:
         ceph.run("rbd", "info", f"{pool}/{volume}", "--format=json")
     )
     return shown
+
+
+def find_in_trash(ceph: Ceph, name: str, pool: str = POOL) -> str:
+    """The id of the one image of this name in the trash."""
+    listed = json.loads(ceph.run("rbd", "trash", "ls", "--all", pool, "--format=json"))
+    (found,) = (each["id"] for each in listed if each["name"] == name)
+    return str(found)
+
+
+def list_watchers(ceph: Ceph, volume: str, pool: str = POOL) -> list[str]:
+    """The addresses of the clients that have an image open, as Ceph believes."""
+    told = json.loads(ceph.run("rbd", "status", f"{pool}/{volume}", "--format=json"))
+    return [each["address"] for each in told["watchers"]]
 
 
 @contextlib.contextmanager

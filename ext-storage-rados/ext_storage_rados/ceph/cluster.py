@@ -41,6 +41,10 @@ class UnreachableError(NodeError):
     """The cluster did not answer, so nothing is known."""
 
 
+class LockedError(NodeError):
+    """Another client has the image's lock, living or dead, and does not give it."""
+
+
 class FullError(NodeError):
     """The cluster has no room."""
 
@@ -103,7 +107,7 @@ def open_pool(cluster: rados.Rados, pool: str, namespace: str = "") -> Iterator[
 def open_image(
     context: rados.Ioctx, name: ImageName, *, snapshot: str = "", read_only: bool = False
 ) -> Iterator[rbd.Image]:
-    """An image, or a snapshot of it, for the block. Raises GoneError, and NodeError when the
+    """An image, or a snapshot of it, for the block. Raises GoneError, and LockedError when the
     block needs the image's lock and does not get it."""
     what = f"{name}@{snapshot}" if snapshot else str(name)
     with explained(what):
@@ -141,10 +145,12 @@ def make_error(what: str, error: rados.Error | rbd.Error) -> SnfError:
     return NodeError(f"{what}: {text}", hint="see the log of Ceph's monitor")
 
 
-def make_lock_error(what: str, owners: Sequence[str]) -> NodeError:
+def make_lock_error(what: str, owners: Sequence[str]) -> LockedError:
     if owners:
-        return NodeError(f"{what} is locked by {', '.join(owners)}", hint="stop that client first")
-    return NodeError(f"{what} could not be locked", hint="try again")
+        return LockedError(
+            f"{what} is locked by {', '.join(owners)}", hint="stop that client first"
+        )
+    return LockedError(f"{what} could not be locked", hint="try again")
 
 
 _KNOWN: dict[int, tuple[type[SnfError], str, str]] = {

@@ -26,7 +26,8 @@ _DYING_SECONDS = 2.0
 
 @contextlib.contextmanager
 def replaced(cluster: rados.Rados, name: str, run: Path = RUN) -> Iterator[None]:
-    """Note this connection's client under a volume's name for the block; fence a dead one.
+    """Note this connection's client under the name of what it works on for the block; fence a
+    dead one.
 
     While another run lives under the name, nothing is noted. Raises rados.Error.
     """

@@ -8,7 +8,8 @@ from typing import Any
 
 import rados
 
-from ext_storage_rados.ceph.cluster import connect
+from ext_storage_rados.ceph import predecessor
+from ext_storage_rados.ceph.cluster import connect, explained
 from ext_storage_rados.names import ImageName, parse_image
 from ext_storage_rados.parameters import Parameters, parse_parameters
 from ext_storage_rados.settings import Settings
@@ -30,6 +31,21 @@ def add_properties(parser: argparse.ArgumentParser) -> None:
 def connect_as(arguments: argparse.Namespace, site: Settings, user: str) -> Iterator[rados.Rados]:
     """The cluster as `user`, or as `--user` says. Raises SnfError."""
     with connect(site.make_access(arguments.user or user)) as cluster:
+        yield cluster
+
+
+@contextlib.contextmanager
+def connect_to_change(
+    arguments: argparse.Namespace, site: Settings, image: ImageName
+) -> Iterator[rados.Rados]:
+    """The cluster as the publisher, to make or remove a golden image; a run that was killed at
+    the same image is fenced. Raises SnfError."""
+    with (
+        connect_as(arguments, site, site.publisher) as cluster,
+        explained("the blocklist"),
+        predecessor.replaced(cluster, str(image).replace("/", "@")),  # no volume is named so
+        explained(str(image)),
+    ):
         yield cluster
 
 

@@ -11,7 +11,7 @@ from typing import IO
 from ext_storage_rados.commands.options import (
     Verbs,
     add_properties,
-    connect_as,
+    connect_to_change,
     make_image_parameters,
     parse_name,
 )
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace, site: Settings) -> int:
     with (
         _open_source(arguments.source) as source,
         conversion.open_raw(source, arguments.format, jail) as raw,
-        connect_as(arguments, site, site.publisher) as cluster,
+        connect_to_change(arguments, site, image) as cluster,
     ):
         golden.publish(cluster, image, raw, properties, make_image_parameters(site))
     print(f"{image}@{golden.SNAPSHOT}")

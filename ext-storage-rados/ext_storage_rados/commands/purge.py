@@ -1,4 +1,4 @@
-"""`snf-rados-image purge`: retired images that no clone needs go."""
+"""`snf-rados-image purge`: retired images and removed volumes that no clone needs go."""
 
 import argparse
 
@@ -8,12 +8,14 @@ from ext_storage_rados.settings import Settings
 
 
 def add(verbs: Verbs) -> None:
-    parser = verbs.add_parser("purge", help="remove retired images that no clone needs any more")
+    parser = verbs.add_parser("purge", help="empty the trash of what no clone needs any more")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace, site: Settings) -> int:
     with connect_as(arguments, site, site.publisher) as cluster:
-        for image in retirement.purge(cluster, site.image_pool, site.image_namespace):
-            print(f"{image} is removed")
+        places = (site.image_pool, site.image_namespace), (site.pool, site.namespace)
+        for place in dict.fromkeys(places):
+            for image in retirement.purge(cluster, *place):
+                print(f"{image} is removed")
     return 0

@@ -2,7 +2,7 @@
 
 import argparse
 
-from ext_storage_rados.commands.options import Verbs, connect_as, parse_name
+from ext_storage_rados.commands.options import Verbs, connect_to_change, parse_name
 from ext_storage_rados.images import retirement
 from ext_storage_rados.settings import Settings
 
@@ -16,7 +16,7 @@ def add(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace, site: Settings) -> int:
     image = parse_name(arguments.name, site)
-    with connect_as(arguments, site, site.publisher) as cluster:
+    with connect_to_change(arguments, site, image) as cluster:
         clones = retirement.retire(cluster, image, deferred=arguments.deferred)
     if clones:
         print(f"{image} is gone from the list; {len(clones)} clones keep its data")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from ext_storage_rados.commands.options import (
     Verbs,
     add_properties,
-    connect_as,
+    connect_to_change,
     make_image_parameters,
     parse_name,
 )
@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace, site: Settings) -> int:
     image = parse_name(arguments.name, site)
     properties = golden.parse_properties(arguments.property)
     source = parse_image(arguments.volume, pool=site.pool, namespace=site.namespace)
-    with connect_as(arguments, site, site.publisher) as cluster, _quiet(source):
+    with connect_to_change(arguments, site, image) as cluster, _quiet(source):
         depth = golden.snapshot(cluster, source, image, properties, make_image_parameters(site))
         if depth >= site.flatten_depth:
             golden.flatten(cluster, image)

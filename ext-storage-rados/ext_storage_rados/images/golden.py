@@ -14,6 +14,7 @@ import rados
 import rbd
 
 from ext_storage_rados import volume
+from ext_storage_rados.ceph import watches
 from ext_storage_rados.ceph.cluster import (
     GoneError,
     ask_manager,
@@ -157,23 +158,27 @@ def _write(opened: rbd.Image, raw: IO[bytes], extent: tuple[int, int]) -> None:
 def _make_way(context: rados.Ioctx, image: ImageName) -> None:
     """Remove what a publication that was cut off left. Raises InputError for another image."""
     with explained(str(image)):
-        try:
-            with open_image(context, image, read_only=True) as opened:
-                snapshots = [each["name"] for each in opened.list_snaps()]
-                unfinished = _UNFINISHED in dict(opened.metadata_list())
-                empty = not snapshots and volume.is_empty(opened)
-        except GoneError:
-            empty = unfinished = True
-        if not (unfinished or empty):
-            raise InputError(
-                f"{image} exists already", hint="take another name, such as one with a date"
-            )
-        with (
-            contextlib.suppress(GoneError, rbd.ImageNotFound),
-            open_image(context, image) as opened,
-        ):
-            opened.remove_snap(SNAPSHOT)
-        volume.discard(context, image)
+        watches.outlast(context, image, lambda: _clear(context, image))
+
+
+def _clear(context: rados.Ioctx, image: ImageName) -> None:
+    try:
+        with open_image(context, image, read_only=True) as opened:
+            snapshots = [each["name"] for each in opened.list_snaps()]
+            unfinished = _UNFINISHED in dict(opened.metadata_list())
+            empty = not snapshots and volume.is_empty(opened)
+    except GoneError:
+        empty = unfinished = True
+    if not (unfinished or empty):
+        raise InputError(
+            f"{image} exists already", hint="take another name, such as one with a date"
+        )
+    with (
+        contextlib.suppress(GoneError, rbd.ImageNotFound),
+        open_image(context, image) as opened,
+    ):
+        opened.remove_snap(SNAPSHOT)
+    volume.discard(context, image)
 
 
 def _read(context: rados.Ioctx, image: ImageName) -> GoldenImage:

@@ -6,6 +6,7 @@ removes.
 """
 
 import contextlib
+import logging
 import struct
 from collections.abc import Mapping
 
@@ -13,10 +14,13 @@ import rados
 import rbd
 
 from ext_storage_rados import volume
-from ext_storage_rados.ceph.cluster import explained, open_image, open_pool
+from ext_storage_rados.ceph import watches
+from ext_storage_rados.ceph.cluster import UnreachableError, explained, open_image, open_pool
 from ext_storage_rados.images import golden
 from ext_storage_rados.names import ImageName
-from snf_ganeti.errors import InputError
+from snf_ganeti.errors import InputError, NodeError
+
+log = logging.getLogger(__name__)
 
 _TRASH, _PREFIX = "rbd_trash", "id_"
 """The object whose omap is a pool's trash, and what comes before an image's id in its keys."""
@@ -51,13 +55,21 @@ def retire(cluster: rados.Rados, image: ImageName, *, deferred: bool) -> tuple[s
 
 
 def purge(cluster: rados.Rados, pool: str, namespace: str) -> list[ImageName]:
-    """Remove what is in the trash because it had clones, and has none any more. What somebody
-    put there, to be brought back or not, stays."""
+    """Remove what is in the trash because it had clones, and has none any more: an image whose
+    last clone a node removed, a volume whose last clone's removal was cut off. What somebody
+    put there, to be brought back or not, stays; and what is open, for the next time."""
     removed = []
     with open_pool(cluster, pool, namespace) as context, explained(f"the trash of {pool}"):
         for identity, name in find_parents(list_trash(context)):
-            if _remove(context, identity):
-                removed.append(ImageName(pool, namespace, name))
+            image = ImageName(pool, namespace, name)
+            try:
+                with explained(f"{image} in the trash"):
+                    if _remove(context, identity):
+                        removed.append(image)
+            except UnreachableError:
+                raise
+            except NodeError as error:
+                log.warning("%s", error)
     return removed
 
 
@@ -96,6 +108,10 @@ def _remove(context: rados.Ioctx, identity: str) -> bool:
                 return False
             for each in list(opened.list_snaps()):
                 opened.remove_snap_by_id(each["id"])
-        rbd.RBD().trash_remove(context, identity, force=True)
+        try:
+            rbd.RBD().trash_remove(context, identity, force=True)
+        except rbd.ImageBusy:
+            watches.renew_header(context, identity)
+            rbd.RBD().trash_remove(context, identity, force=True)
         return True
     return False

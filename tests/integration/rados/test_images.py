@@ -6,8 +6,10 @@ What an image holds is told by Ceph's own `rbd export`, and by Ganeti's instance
 import hashlib
 import json
 import lzma
+import os
 import random
 import subprocess
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +27,9 @@ from testbed.volumes import (
     POOL,
     list_trash,
     list_volumes,
+    list_watchers,
     run_script,
+    setting,
     show_volume,
 )
 
@@ -130,8 +134,8 @@ def test_publication_that_is_killed_leaves_no_image(
     ceph: Ceph, node: Machine, files: None, name: str
 ) -> None:
     """At several moments; what remains is nobody's origin, and does not stand in the way."""
-    for seconds in ("0.3", "0.5", "0.7", "0.9"):
-        argv = ("timeout", "--signal=KILL", seconds, "snf-rados-image", "publish")
+    for hundredths in range(10, 100, 3):
+        argv = ("timeout", "--signal=KILL", f"{hundredths / 100}", "snf-rados-image", "publish")
         node.run(*argv, "/var/tmp/image.raw", "--name", name, ok=(0, -9))
         listed = json.loads(node.run("snf-rados-image", "list", "--json").text)
         if f"{IMAGES}/{name}" in [each["name"] for each in listed]:
@@ -139,6 +143,24 @@ def test_publication_that_is_killed_leaves_no_image(
     else:
         publish(node, "image.raw", name)
     assert hash_image(ceph, f"{IMAGES}/{name}@golden") == hashlib.sha256(CONTENT).hexdigest()
+
+
+def test_publication_does_not_wait_for_a_killed_one(
+    ceph: Ceph, node: Machine, files: None, name: str
+) -> None:
+    """Ceph believes in it for 30 s more, unless it is fenced."""
+    node.run("dd", "if=/dev/urandom", "of=/var/tmp/large", "bs=1M", "count=256")
+    argv = ("snf-rados-image", "publish", "/var/tmp/large", "--name", name)
+    with node.spawn(*argv, output=Path(os.devnull)):
+        wait_for("the image", lambda: name in list_volumes(ceph, IMAGES), 60)
+        wait_for("its writer", lambda: list_watchers(ceph, name, IMAGES), 60)
+        node.run("pkill", "--signal=KILL", "--full", f"snf-rados-image publish .* {name}$")
+    assert list_watchers(ceph, name, IMAGES)
+    began = time.monotonic()
+    publish(node, "image.raw", name)
+    assert time.monotonic() - began < 15
+    assert hash_image(ceph, f"{IMAGES}/{name}@golden") == hashlib.sha256(CONTENT).hexdigest()
+    node.run("rm", "/var/tmp/large")
 
 
 def test_nodes_key_publishes_nothing(ceph: Ceph, node: Machine, files: None, name: str) -> None:
@@ -241,9 +263,8 @@ def test_image_of_a_deep_volume_is_made_whole(
     source = f"{name}-source"
     publish(node, "image.raw", source)
     run_script(node, "create", volume, size=16, origin=f"{source}@golden")
-    node.write("/etc/ext-storage-rados/conf.d/depth.toml", "flatten_depth = 2\n")
-    node.run("snf-rados-image", "snapshot", volume, "--name", name)
-    node.run("rm", "/etc/ext-storage-rados/conf.d/depth.toml")
+    with setting(node, "flatten_depth = 2"):
+        node.run("snf-rados-image", "snapshot", volume, "--name", name)
     wait_for("the flattening", lambda: "parent" not in show_volume(ceph, name, IMAGES), 120)
     expected = hashlib.sha256(CONTENT + bytes(8 * MEBIBYTE)).hexdigest()
     assert hash_image(ceph, f"{IMAGES}/{name}@golden") == expected

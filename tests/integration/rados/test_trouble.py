@@ -1,9 +1,11 @@
 """A cluster that stops, is silent or full: nothing is lost, and the reason is told. Needs root."""
 
 import contextlib
-import json
 import random
+import re
+import signal
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,29 +19,36 @@ from testbed.deadline import wait_for
 from testbed.ganeti import Cluster
 from testbed.machine import Machine
 from testbed.volumes import (
+    IMAGES,
     MEBIBYTE,
     POOL,
     find_device,
+    find_in_trash,
     find_volume,
     find_workers,
     hash_device,
     instance,
+    list_trash,
     list_volumes,
+    list_watchers,
     run_script,
+    setting,
     show_volume,
 )
 
+WATCH_SECONDS = 30.0
 LOST_WATCH = Path(lost_watch.__file__)
 LOCKED_IN_SILENCE = """
 import sys, time
 from pathlib import Path
 from ext_storage_rados.ceph.access import Access
 from ext_storage_rados.ceph.cluster import connect, open_image, open_pool
+from ext_storage_rados.ceph.predecessor import replaced
 from ext_storage_rados.names import ImageName
 
 pool, name = sys.argv[1:]
 access = Access(Path("/etc/ceph/ceph.conf"), "ganeti", timeout=3)
-with connect(access) as cluster, open_pool(cluster, pool) as context:
+with connect(access) as cluster, replaced(cluster, name), open_pool(cluster, pool) as context:
     with open_image(context, ImageName(pool, "", name)) as image:
         Path("/run/opened").touch()
         while not Path("/run/unplugged").exists():
@@ -47,6 +56,23 @@ with connect(access) as cluster, open_pool(cluster, pool) as context:
         image.resize(24 << 20)
 """
 """An image is opened, and its lock needed when Ceph does not answer any more."""
+HALF_MADE = """
+import os, signal, sys
+import rados, rbd
+
+pool, name, images, parent, snapshot, locked = sys.argv[1:]
+cluster = rados.Rados(conffile="/etc/ceph/ceph.conf", rados_id="ganeti")
+cluster.conf_set("rbd_default_clone_format", "2")
+cluster.connect()
+context = cluster.open_ioctx(pool)
+features = rbd.RBD_FEATURE_LAYERING | rbd.RBD_FEATURE_EXCLUSIVE_LOCK
+rbd.RBD().clone(cluster.open_ioctx(images), parent, snapshot, context, name, features)
+image = rbd.Image(context, name)
+if locked == "locked":
+    image.lock_acquire(rbd.RBD_LOCK_MODE_EXCLUSIVE)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+"""A volume is begun by who dies with it open, or locked, too."""
 
 
 def test_osd_that_stops_under_load_costs_no_data(
@@ -88,96 +114,135 @@ def reaches(cluster: Cluster) -> bool:
     return False
 
 
-@contextlib.contextmanager
-def hurried(node: Machine) -> Iterator[None]:
+def hurried(node: Machine) -> contextlib.AbstractContextManager[None]:
     """Deadlines short enough for a test that waits for them."""
-    path = "/etc/ext-storage-rados/conf.d/hurry.toml"
-    node.write(path, "timeout = 3.0\n")
-    try:
-        yield
-    finally:
-        node.run("rm", path)
+    return setting(node, "timeout = 3.0")
 
 
-def test_silent_cluster_loses_no_volume(cluster: Cluster, ceph: Ceph, golden: str) -> None:
-    """Ganeti removes an instance while Ceph does not answer: it keeps it, and so does Ceph."""
-    with instance(cluster, "kept", "size=16M", f"origin={golden}"):
-        volume = find_volume(cluster, "kept")
-        with hurried(cluster.node), unplugged(cluster, ceph):
-            with pytest.raises(CommandError, match="Can't remove instance's disks"):
-                cluster.remove_instance("kept")
-            answer = run_script(cluster.node, "attach", volume)
-            assert answer.stdout == b"\n"
-            silent = run_script(cluster.node, "open", volume, (4, 5))
-            assert "is the cluster up" in silent.stderr
-        assert volume in list_volumes(ceph)
-        assert cluster.run("gnt-instance", "list", "--no-headers", "--output=name", "kept")
-    assert volume not in list_volumes(ceph)
-
-
-def test_lock_that_a_silent_cluster_does_not_give(
-    cluster: Cluster, ceph: Ceph, node: Machine, volume: str
+def test_silent_cluster_loses_no_volume(
+    cluster: Cluster, ceph: Ceph, node: Machine, golden: str, volume: str
 ) -> None:
-    """librbd says "read-only" then, as it does when another client has the lock."""
-    run_script(node, "create", volume, size=16)
-    argv = ("python3", "-c", LOCKED_IN_SILENCE, POOL, volume)
-    with ThreadPoolExecutor(1) as pool:
-        done = pool.submit(node.run, *argv, ok=(1,), timeout=120)
+    """Ganeti removes an instance while Ceph does not answer: it keeps it, and so does Ceph.
+
+    Meanwhile librbd says "read-only" of a lock that it does not get, as it does when another
+    client has it; the cluster's silence is not taken for that.
+    """
+    locked, silent = (f"{volume}.{kind}" for kind in ("locked", "silent"))
+    for each in (locked, silent):
+        run_script(node, "create", each, size=16)
+    with instance(cluster, "kept", "size=16M", f"origin={golden}"), ThreadPoolExecutor(2) as pool:
+        kept = find_volume(cluster, "kept")
+        locking = pool.submit(lock_in_silence, node, locked)
         opened = ("test", "-e", "/run/opened")
         wait_for("the image", lambda: not node.run(*opened, ok=(0, 1)).status, 60)
-        with unplugged(cluster, ceph):
+        with hurried(node), unplugged(cluster, ceph):
             node.run("touch", "/run/unplugged")
-            told = done.result().stderr
+            removal = pool.submit(cluster.remove_instance, "kept")
+            assert run_script(node, "attach", silent).stdout == b"\n"
+            assert "is the cluster up" in run_script(node, "open", silent, (4, 5)).stderr
+            told = locking.result()
+            with pytest.raises(CommandError, match="Can't remove instance's disks"):
+                removal.result()
+        assert "UnreachableError" in told
+        assert "is locked" not in told
+        assert kept in list_volumes(ceph)
+        assert cluster.run("gnt-instance", "list", "--no-headers", "--output=name", "kept")
+    assert kept not in list_volumes(ceph)
+    for each in (locked, silent):
+        run_script(node, "remove", each)
     node.run("rm", "/run/opened", "/run/unplugged")
-    assert "UnreachableError" in told
-    assert "is locked" not in told
 
 
-def test_remove_copes_with_dead_clients(
-    ceph: Ceph, node: Machine, other: Machine, volume: str
+def lock_in_silence(node: Machine, volume: str) -> str:
+    """What is told of a lock that is needed after /run/unplugged is there."""
+    argv = ("python3", "-c", LOCKED_IN_SILENCE, POOL, volume)
+    return node.run(*argv, ok=(1,), timeout=120).stderr
+
+
+def test_dead_clients_are_outlasted(
+    ceph: Ceph, node: Machine, other: Machine, golden: str, volume: str
 ) -> None:
-    """Ceph believes in a killed client for 30 s, as long as Ganeti tries to remove. Our own is
-    fenced at once; another node's is waited for."""
-    for machine in (node, other):
-        run_script(node, "create", volume, size=16)
-        find_device(machine, volume)
-        for role in ("keeper", "worker"):
-            for pid in find_workers(machine, volume, role):
-                machine.run("kill", "-KILL", str(pid), ok=(0, 1))
-        run_script(node, "remove", volume)
-        assert volume not in list_volumes(ceph)
+    """Ceph believes in a killed client for 30 s, as long as Ganeti tries to remove, and as long
+    as Ceph may take for an answer. Our own is fenced at once; another node's is waited for: one
+    that had a volume, one that had half made it, one that had it locked, too."""
+    run_script(node, "create", volume, size=16)
+    attach_and_die(node, volume)
+    began = time.monotonic()
+    run_script(node, "remove", volume)
+    assert time.monotonic() - began < WATCH_SECONDS / 2
+    assert volume not in list_volumes(ceph)
+
+    run_script(node, "create", volume, size=16)
+    attach_and_die(other, volume)
+    halves = {kind: f"{uuid.uuid4()}.ext.disk0" for kind in ("open", "locked")}
+    origin = (IMAGES, *golden.split("@"))
+    for kind, half in halves.items():
+        other.run("python3", "-c", HALF_MADE, POOL, half, *origin, kind, ok=(-signal.SIGKILL,))
+        assert list_watchers(ceph, half)
+    with ThreadPoolExecutor(3) as pool:
+        work = [pool.submit(run_script, node, "remove", volume)]
+        for half in halves.values():
+            work.append(pool.submit(run_script, node, "create", half, size=16, origin=golden))
+        for each in work:
+            each.result()
+    assert volume not in list_volumes(ceph)
+    for half in halves.values():
+        assert show_volume(ceph, half)["size"] == 16 * MEBIBYTE
+        assert "object-map" in show_volume(ceph, half)["features"]  # it is ours, made anew
+        run_script(node, "remove", half)
     run_script(other, "detach", volume)
+
+
+def attach_and_die(machine: Machine, volume: str) -> None:
+    find_device(machine, volume)
+    for role in ("keeper", "worker"):
+        for pid in find_workers(machine, volume, role):
+            machine.run("kill", "-KILL", str(pid), ok=(0, 1))
 
 
 def test_watch_that_an_osd_forgets_keeps_no_volume(ceph: Ceph, node: Machine, volume: str) -> None:
     """It stays listed though its client is dead, and on the blocklist; Ceph's own `rbd` can't
-    remove the image."""
-    run_script(node, "create", volume, size=16)
-    wait_for("a watch that is forgotten", lambda: lose_watches(ceph, node, volume), 300)
+    remove the image. Nor can librbd a volume in the trash, when it removes the last clone."""
+    parent, clone = f"{volume}.parent", f"{volume}.snap"
+    for each in (volume, parent):
+        run_script(node, "create", each, size=16)
+    run_script(node, "snapshot", parent, snapshot=clone)
+    run_script(node, "remove", parent)
+    identities = show_volume(ceph, volume)["id"], find_in_trash(ceph, parent)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda each: lose_watches(ceph, node, each), identities))
     refused = ceph.machine.run("rbd", "rm", "--no-progress", f"{POOL}/{volume}", ok=(16,))
     assert "image still has watchers" in refused.stderr
     run_script(node, "remove", volume)
     assert volume not in list_volumes(ceph)
+    run_script(node, "remove", clone)
+    assert parent in list_trash(ceph)
+    assert f"{POOL}/{parent} is removed\n" in node.run("snf-rados-image", "purge").text
+    assert parent not in list_trash(ceph)
 
 
-def lose_watches(ceph: Ceph, node: Machine, volume: str) -> list[str]:
-    """Clients that die while they begin to watch, and then are fenced; gives those that the OSD
-    lists all the same."""
-    header = f"rbd_header.{show_volume(ceph, volume)['id']}"
-    node.run("python3", "-c", LOST_WATCH.read_text(), POOL, header, "20", timeout=120)
+def lose_watches(ceph: Ceph, node: Machine, identity: str) -> None:
+    """Clients die while they begin to watch an image, and then are fenced, until the OSD lists
+    some all the same."""
+    header = f"rbd_header.{identity}"
     fence = (
         "import rados, sys\n"
         "with rados.Rados(conffile='/etc/ceph/ceph.conf', rados_id='ganeti') as cluster:\n"
         "    for address in sys.argv[1:]:\n"
         "        cluster.blocklist_add(address, 3600)\n"
     )
-    node.run("python3", "-c", fence, *list_watchers(ceph, volume), timeout=120)
-    return list_watchers(ceph, volume)
+
+    def lose() -> list[str]:
+        node.run("python3", "-c", LOST_WATCH.read_text(), POOL, header, "20", timeout=120)
+        node.run("python3", "-c", fence, *list_header_watchers(ceph, header), timeout=120)
+        return list_header_watchers(ceph, header)
+
+    wait_for("a watch that is forgotten", lose, 300)
 
 
-def list_watchers(ceph: Ceph, volume: str) -> list[str]:
-    told = json.loads(ceph.run("rbd", "status", f"{POOL}/{volume}", "--format=json"))
-    return [each["address"] for each in told["watchers"]]
+def list_header_watchers(ceph: Ceph, header: str) -> list[str]:
+    told = ceph.run("rados", "--pool", POOL, "listwatchers", header)
+    return re.findall(r"watcher=(\S+)", told)
 
 
 Commands = Sequence[Sequence[str]]
