@@ -7,7 +7,7 @@ from dataclasses import replace
 import rados
 import rbd
 
-from ext_storage_rados import mark
+from ext_storage_rados import mark, trash
 from ext_storage_rados.ceph import fencing, watches
 from ext_storage_rados.ceph.cluster import GoneError, explained, open_image, open_pool
 from ext_storage_rados.images import ancestry
@@ -67,7 +67,11 @@ def remove(cluster: rados.Rados, image: ImageName, delay: float) -> None:
         open_pool(cluster, image.pool, image.namespace) as context,
         explained(str(image)),
     ):
+        parent = _find_parent_beside(context, image)
         watches.outlast(context, image, lambda: _remove(context, image, delay))
+        trash.complete(context, image.name)
+        if parent:
+            trash.settle(context, parent)
 
 
 def grow(cluster: rados.Rados, image: ImageName, size: int) -> None:
@@ -235,6 +239,16 @@ def _remove(context: rados.Ioctx, image: ImageName, delay: float) -> None:
             f"{image} has snapshots that others made",
             hint=f"`rbd snap purge {image}` removes them, if nobody needs them",
         ) from None
+
+
+def _find_parent_beside(context: rados.Ioctx, image: ImageName) -> str:
+    """The id of the volume in the same place that a volume is a clone of; empty for none."""
+    with contextlib.suppress(GoneError), open_image(context, image, read_only=True) as opened:
+        origin = ancestry.find_origin(opened)
+        beside = (image.pool, image.namespace)
+        if origin and (origin.image.pool, origin.image.namespace) == beside:
+            return str(opened.parent_id())
+    return ""
 
 
 def _remove_passing_snapshots(opened: rbd.Image, only: str = "") -> None:

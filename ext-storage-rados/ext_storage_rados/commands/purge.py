@@ -2,8 +2,8 @@
 
 import argparse
 
+from ext_storage_rados import trash
 from ext_storage_rados.commands.options import Verbs, connect_as
-from ext_storage_rados.images import retirement
 from ext_storage_rados.settings import Settings
 
 
@@ -16,6 +16,6 @@ def run(arguments: argparse.Namespace, site: Settings) -> int:
     with connect_as(arguments, site, site.publisher) as cluster:
         places = (site.image_pool, site.image_namespace), (site.pool, site.namespace)
         for place in dict.fromkeys(places):
-            for image in retirement.purge(cluster, *place):
+            for image in trash.purge(cluster, *place):
                 print(f"{image} is removed")
     return 0
