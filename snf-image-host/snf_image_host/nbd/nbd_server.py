@@ -26,6 +26,8 @@ _CLIENTS = 4
 """Connections that a server may ever have: one copies, one is the helper's, two to spare."""
 _CLONE_NEWNET = 0x40000000
 _MESSAGES_SIZE = 16 << 10
+_QUIT = b'{"execute": "qmp_capabilities"}{"execute": "quit"}'
+_QUIT_SECONDS = 10.0
 _PREFIX = re.compile(r"^qemu-storage-daemon: (--blockdev \{.*?\}: )?")
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -65,15 +67,23 @@ class NbdServer:
 
 
 def make_server_argv(
-    node: Mapping[str, Any], listener: int, *, writable: bool, secret: int | None = None
+    node: Mapping[str, Any],
+    listener: int,
+    *,
+    writable: bool,
+    secret: int | None = None,
+    monitor: int | None = None,
 ) -> list[str]:
     """The daemon's argv. node: options of a block node, as `blockdev-add` takes them. secret:
-    a descriptor that holds base64, which the node knows as object `key`."""
+    a descriptor that holds base64, which the node knows as object `key`. monitor: a connected
+    socket, on which it is told to quit."""
     on = "on" if writable else "off"
     key = f"secret,id=key,format=base64,file=/dev/fd/{secret}"
     return [
         "qemu-storage-daemon",
         *(("--object", key) if secret is not None else ()),
+        *(("--chardev", f"socket,id=monitor,fd={monitor}") if monitor is not None else ()),
+        *(("--monitor", "chardev=monitor") if monitor is not None else ()),
         *("--blockdev", json.dumps({**node, "node-name": _NODE})),
         *("--nbd-server", f"addr.type=fd,addr.str={listener},max-connections={_CLIENTS}"),
         *("--export", f"type=nbd,id=export,node-name={_NODE},name=,writable={on}"),
@@ -89,8 +99,11 @@ def serve(
     pass_fds: Collection[int] = (),
     writable: bool = False,
     secret: str = "",
+    orderly: bool = False,
 ) -> Iterator[NbdServer]:
     """Serve a block node until the block ends. secret: base64, the node's object `key`.
+    orderly: the server is asked to end, and closes what it has open: storage that it reaches
+    over the network would believe in a client that was killed, and keep the disk from others.
 
     Raises NodeError.
     """
@@ -101,13 +114,33 @@ def serve(
         messages = os.memfd_create("messages", os.MFD_CLOEXEC)
         stack.callback(os.close, messages)
         key = stack.enter_context(_hold(secret, jail)) if secret else None
-        argv = make_server_argv(node, listener.fileno(), writable=writable, secret=key)
-        inherited = (*pass_fds, listener.fileno(), *(() if key is None else (key,)))
+        monitor, ours = _make_monitor(stack) if orderly else (None, None)
+        argv = make_server_argv(
+            node, listener.fileno(), writable=writable, secret=key, monitor=monitor
+        )
+        inherited = (listener.fileno(), *(each for each in (key, monitor) if each is not None))
         child = stack.enter_context(
-            spawn_jailed(jail, argv, confinement, stderr=messages, pass_fds=inherited)
+            spawn_jailed(jail, argv, confinement, stderr=messages, pass_fds=(*pass_fds, *inherited))
         )
         listener.close()  # it is the server's alone: when it ends, clients see it
+        if ours is not None:
+            stack.callback(_quit, child, ours)
         yield NbdServer(child, clients, messages)
+
+
+def _make_monitor(stack: contextlib.ExitStack) -> tuple[int, socket.socket]:
+    """The server's end and ours of a connection, open until the stack ends."""
+    theirs, ours = socket.socketpair()
+    for each in (theirs, ours):
+        stack.callback(each.close)
+    return theirs.fileno(), ours
+
+
+def _quit(child: subprocess.Popen[bytes], monitor: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        monitor.sendall(_QUIT, socket.MSG_DONTWAIT)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(_QUIT_SECONDS)
 
 
 @contextlib.contextmanager

@@ -142,6 +142,7 @@ def open_uri_target(uri: str, jail: Jail, *, writable: bool = True) -> Iterator[
                 pass_fds=descriptors,
                 writable=writable,
                 secret=export.secret,
+                orderly=True,
             )
         )
         try:
