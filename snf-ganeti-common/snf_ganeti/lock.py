@@ -11,8 +11,9 @@ from snf_ganeti.errors import LockError
 
 
 @contextlib.contextmanager
-def lock_file(path: Path, *, timeout: float = 0, shared: bool = False) -> Iterator[None]:
-    """Hold `path` (made if absent, mode 0600) locked for the block.
+def lock_file(path: Path, *, timeout: float = 0, shared: bool = False) -> Iterator[int]:
+    """Hold `path` (made if absent, mode 0600) locked for the block; gives its descriptor. A child
+    that inherits that holds the lock, too, until it closes it or ends.
 
     timeout: seconds to wait for another holder. Raises LockError when they are over.
     """
@@ -20,7 +21,7 @@ def lock_file(path: Path, *, timeout: float = 0, shared: bool = False) -> Iterat
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         _acquire(descriptor, path, timeout, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
 

@@ -32,13 +32,13 @@ def find_device(image: ImageName) -> Path | None:
 def attach(image: ImageName, access: Access, timeout: float) -> Path:
     """Export an image, unless it is; gives its loop device. Raises SnfError."""
     folder = find_folder(image)
-    with _busy(folder):
+    with _busy(folder) as busy:
         device = _find_device(folder)
         if device is not None:
             return device
         if (pid := folder.find_keeper()) is not None:
             _stop(folder, pid, timeout)
-        return _start(folder, Export(image, access), timeout)
+        return _start(folder, Export(image, access), timeout, busy)
 
 
 def detach(image: ImageName, timeout: float) -> None:
@@ -100,25 +100,27 @@ def _find_device(folder: Folder) -> Path | None:
     return device if loop.find_file(device) == str(folder.disk) else None
 
 
-def _start(folder: Folder, export: Export, timeout: float) -> Path:
-    """Start a keeper, and wait for the device that it prints."""
+def _start(folder: Folder, export: Export, timeout: float, busy: int) -> Path:
+    """Start a keeper, and wait for the device that it prints. busy: the lock that is held."""
     before = folder.read_export()
     _clear(folder)
     folder.write_export(replace(export, client=before.client) if before else export)
-    line = _run_keeper(folder, timeout)
+    line = _run_keeper(folder, timeout, busy)
     if line.startswith("/dev/"):
         return Path(line)
     reason = line.removeprefix("error: ") or "its keeper died"
     raise NodeError(f"{export.image} can't be exported: {reason}")
 
 
-def _run_keeper(folder: Folder, timeout: float) -> str:
-    """The first line of a new keeper, which then goes on by itself. Raises DeadlineError."""
+def _run_keeper(folder: Folder, timeout: float, busy: int) -> str:
+    """The first line of a new keeper, which then goes on by itself. If we are killed meanwhile,
+    it keeps others away until they can find it. Raises DeadlineError."""
     module = "ext_storage_rados.export.keeper"
-    argv = ["setsid", "--fork", sys.executable, "-I", "-m", module, str(folder.path)]
+    python = [sys.executable, "-I", "-m", module, str(folder.path), str(busy)]
+    argv = ["setsid", "--fork", *python]
     with (
         folder.log.open("ab") as log,
-        process.spawn(argv, stdout=subprocess.PIPE, stderr=log) as child,
+        process.spawn(argv, stdout=subprocess.PIPE, stderr=log, pass_fds=[busy]) as child,
     ):
         child.wait()  # the half of setsid that stays; the keeper is in a session of its own
         assert child.stdout is not None
@@ -173,8 +175,8 @@ def _clear(folder: Folder) -> None:
 
 
 @contextlib.contextmanager
-def _busy(folder: Folder) -> Iterator[None]:
-    """One run at a time that changes an export."""
+def _busy(folder: Folder) -> Iterator[int]:
+    """One run at a time that changes an export; gives the lock's descriptor."""
     folder.path.mkdir(parents=True, exist_ok=True)
-    with lock_file(folder.path / "busy", timeout=_BUSY_SECONDS):
-        yield
+    with lock_file(folder.path / "busy", timeout=_BUSY_SECONDS) as busy:
+        yield busy

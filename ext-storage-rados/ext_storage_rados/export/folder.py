@@ -2,7 +2,7 @@
 
 export.json   what is exported, and how; the worker keeps the lock's mode there
 lock, pid     held by the keeper for as long as it lives; its process
-busy          held by a run that attaches or detaches
+busy          held by a run that attaches or detaches, and by a keeper until it is to be found
 disk          the FUSE file system's mount point, a file
 device        symbolic link to the loop device, there once it works
 control       the worker's socket

@@ -1,9 +1,10 @@
 """The keeper: holds what has to outlive a worker, and replaces workers that die.
 
-    python3 -m ext_storage_rados.export.keeper FOLDER
+    python3 -m ext_storage_rados.export.keeper FOLDER BUSY
 
 It prints the loop device's path, or `error: …`, as the only line of its output; then it stays
-until SIGTERM, and until nobody uses the device any more.
+until SIGTERM, and until nobody uses the device any more. BUSY is the descriptor of the lock on
+changes of the export, which it holds until it can be found and ended.
 """
 
 import contextlib
@@ -168,14 +169,17 @@ class Keeper:
 
 
 def main() -> int:
-    folder = Folder(Path(sys.argv[1]))
+    folder, busy = Folder(Path(sys.argv[1])), int(sys.argv[2])
+    os.set_inheritable(busy, False)
     configure("keeper")
     try:
         with lock_file(folder.lock, timeout=_LOCK_SECONDS), control.listen(folder) as listener:
             folder.pid.write_text(f"{os.getpid()}\n")
             with mount(folder.disk) as descriptor:
                 session = shake_hands(descriptor)
-                Keeper(folder, descriptor, session, listener).keep()
+                keeper = Keeper(folder, descriptor, session, listener)
+                os.close(busy)
+                keeper.keep()
             folder.remove_files()
     except SnfError as error:
         print(f"error: {error}", flush=True)
