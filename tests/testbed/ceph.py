@@ -15,15 +15,20 @@ from testbed.machine import Machine
 
 ADDRESS = "10.78.0.20"
 PACKAGES = ("ceph-common", "ceph-mgr", "ceph-mon", "ceph-osd")
+OSD_SIZE = 8 << 30
+"""Bytes; a sparse file."""
 CONFIG = "/etc/ceph/ceph.conf"
 ADMIN = "client.admin"
 
 _MON, _MGR = "a", "x"
 _KEYRING = "/etc/ceph/ceph.client.admin.keyring"
 _START_SECONDS = 120.0
-_OSD_BYTES = 8 << 30  # sparse
 _ADMIN_CAPS = {"mon": "allow *", "osd": "allow *", "mgr": "allow *", "mds": "allow *"}
 _MGR_CAPS = {"mon": "allow profile mgr", "osd": "allow *", "mds": "allow *"}
+_REPORTS = (
+    *("mgr stats period", "mgr tick period", "mon mgr digest period", "mon tick interval"),
+    "osd mon report interval",
+)
 _SERVERS = {
     "public addr": ADDRESS,
     "cluster addr": ADDRESS,
@@ -39,8 +44,8 @@ _SERVERS = {
     "mon data avail warn": "1",
     "mon data avail crit": "0",
     "paxos propose interval": "0.05",  # commands are answered as soon as they are decided
+    **dict.fromkeys(_REPORTS, "1"),  # the monitors know soon what the OSDs do
     "osd objectstore": "bluestore",
-    "bluestore block size": str(_OSD_BYTES),
     "osd memory target": "939524096",  # the least that is accepted
 }
 
@@ -91,13 +96,14 @@ class Ceph:
         return {osd["osd"] for osd in listed["osds"] if osd["up"]}
 
 
-def start_ceph(bed: Bed, *, osds: int = 1) -> Ceph:
-    """Start a new cluster in a machine of the bed; it ends with the bed."""
+def start_ceph(bed: Bed, *, osds: int = 1, osd_size: int = OSD_SIZE) -> Ceph:
+    """Start a new cluster in a machine of the bed; it ends with the bed. osd_size: bytes."""
     machine = bed.make_machine("ceph", PACKAGES)
     machine.power_on()
     bed.wire.plug(machine, ADDRESS)
     ceph = Ceph(machine, str(uuid.uuid4()))
-    servers = "".join(f"{key} = {value}\n" for key, value in _SERVERS.items())
+    settings = {**_SERVERS, "bluestore block size": str(osd_size)}
+    servers = "".join(f"{key} = {value}\n" for key, value in settings.items())
     machine.write(CONFIG, ceph.make_config() + servers)
     _start_monitor(ceph)
     _start_manager(ceph)

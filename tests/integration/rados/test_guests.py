@@ -24,12 +24,14 @@ from testbed.volumes import (
     find_workers,
     list_trash,
     list_volumes,
+    list_watchers,
     show_volume,
 )
 
 BOOT_SECONDS = 600.0
 AGENT = "--hypervisor-parameters=kvm:use_guest_agent=true"
-DISK, CLONE = (f"{size},provider=rados,origin" for size in ("3G", "4G"))
+DISK, GROWN, CLONE, GROWTH = 2048, 2304, 2560, 256
+"""Sizes in MiB: of a clone, grown, of a clone of that, and by how much that grows."""
 GOLDEN, OWN = "debian12", "my-debian"
 WRITER = """
 mkfifo /run/passed
@@ -63,7 +65,7 @@ def first(debian: str, tmp_path_factory: pytest.TempPathFactory) -> Deployed:
         name="first.bed.test",
         image=f"rbd:{debian}",
         address="10.78.0.71",
-        disks=(f"{DISK}={GOLDEN}@golden",),
+        disks=(f"{DISK}M,provider=rados,origin={GOLDEN}@golden",),
         template="ext",
         key=make_key(tmp_path_factory.mktemp("owner") / "key"),
     )
@@ -93,7 +95,7 @@ def test_clones_live_from_golden_image_to_reinstallation(
         name="second.bed.test",
         image="null",
         address="10.78.0.72",
-        disks=(f"{CLONE}={OWN}@golden,access=userspace",),
+        disks=(f"{CLONE}M,provider=rados,origin={OWN}@golden,access=userspace",),
     )
     third = replace(second, name="third.bed.test", address="10.78.0.73")
     with contextlib.ExitStack() as stack:
@@ -103,8 +105,8 @@ def test_clones_live_from_golden_image_to_reinstallation(
         with logged_in(deployer, first, "debian") as login:  # a user by the image's properties
             assert login.run("hostname").strip() == first.name
         with logged_in(deployer, first) as login:
-            assert int(login.run("findmnt -nbo SIZE /")) > 2700 * MEBIBYTE
-            deployer.run("gnt-instance", "grow-disk", first.name, "0", "512M")
+            assert int(login.run("findmnt -nbo SIZE /")) > 1800 * MEBIBYTE
+            deployer.run("gnt-instance", "grow-disk", first.name, "0", f"{GROWN - DISK}M")
             login.run("echo 'never synced' >/root/late")
             node.run("snf-rados-image", "snapshot", source, "--name", OWN, timeout=120)
             told = login.run("journalctl --unit=qemu-guest-agent --output=cat")
@@ -115,6 +117,7 @@ def test_clones_live_from_golden_image_to_reinstallation(
         deployer.add_instance(second.name, *second.make_options())
         clone = find_volume(deployer, second.name)
         assert show_volume(ceph, clone)["parent"]["image"] == OWN
+        assert len(list_watchers(ceph, clone)) == 1  # QEMU; who customized it has closed it
         deployer.run("gnt-instance", "remove", "--force", "--shutdown-timeout=0", first.name)
         assert source not in list_volumes(ceph)
         assert source in list_trash(ceph)  # its data is the clone's, too
@@ -126,16 +129,17 @@ def test_clones_live_from_golden_image_to_reinstallation(
         assert find_workers(node, clone) == []
         assert find_uncopied(node, first.name, second.name) == [first.name, second.name]
 
-        deployer.run("gnt-backup", "export", f"--node={node.hostname}", second.name, timeout=900)
+        export = ("gnt-backup", "export", f"--node={node.hostname}", "--remove-instance")
+        deployer.run(*export, second.name, timeout=900)
         deployer.run(*make_import_argv(node, second.name, third), timeout=900)
         options = [each for each in third.make_options() if each.startswith("--os-parameters=")]
         reinstall = ("gnt-instance", "reinstall", "--force", *options, third.name)
         deployer.run(*reinstall, timeout=600)
-        deployer.run("gnt-instance", "grow-disk", third.name, "0", "512M")
+        deployer.run("gnt-instance", "grow-disk", third.name, "0", f"{GROWTH}M")
         deployer.run("gnt-instance", "start", third.name)
         with logged_in(deployer, third) as login:
             assert login.run("hostname").strip() == third.name
-            assert find_disk_size(login) == (4096 + 512) * MEBIBYTE
+            assert find_disk_size(login) == (CLONE + GROWTH) * MEBIBYTE
             assert login.run("cat /root/mine").strip() == "second"
     node.run("snf-rados-image", "retire", OWN)  # the last that needs the first one's data
     assert not {source, clone} & (list_volumes(ceph) | list_trash(ceph))
@@ -164,7 +168,7 @@ def make_import_argv(node: Machine, source: str, target: Deployed) -> list[str]:
     return [
         *("gnt-backup", "import", f"--node={node.hostname}", f"--src-node={node.hostname}"),
         f"--src-dir={source}",
-        *("--disk-template=ext", "--disk=0:size=4G,provider=rados", network),
+        *("--disk-template=ext", f"--disk=0:size={CLONE}M,provider=rados", network),
         *("--no-name-check", "--no-ip-check", target.name),
     ]
 

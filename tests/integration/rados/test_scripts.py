@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 from testbed import namespaces
 from testbed.ceph import Ceph
@@ -103,27 +104,33 @@ def kill_at_random(
 
 def test_scripts_killed_at_random_points(ceph: Ceph, node: Machine, golden: str) -> None:
     """Each is killed somewhere in its work and run again, as Ganeti would; then all is as if
-    nothing had happened."""
-    dice = random.Random(time.monotonic_ns())
+    nothing had happened. Two volumes have it at a time."""
     before = list_volumes(ceph), list_trash(ceph)
-    for _ in range(ROUNDS):
-        volume = f"{uuid.uuid4()}.ext.disk0"
-        clone = f"{volume}.snap"
-        steps: list[tuple[str, dict[str, str | int]]] = [
-            ("create", {"size": 16, "origin": golden}),
-            ("attach", {}),
-            ("open", {"exclusive": True}),
-            ("grow", {"size": 16, "new_size": 24}),
-            ("snapshot", {"snapshot": clone}),
-            ("close", {}),
-            ("detach", {}),
-            ("remove", {}),
-        ]
-        for action, variables in steps:
-            kill_at_random(node, action, volume, dice.uniform(0.02, 0.4), **variables)
-            run_script(node, action, volume, **variables)
-            if action == "grow":
-                assert show_volume(ceph, volume)["size"] == 24 * MEBIBYTE
-        run_script(node, "remove", clone)
+    with ThreadPoolExecutor(2) as pool:
+        for life in [pool.submit(live_and_die, ceph, node, golden) for _ in range(ROUNDS)]:
+            life.result()
     assert (list_volumes(ceph), list_trash(ceph)) == before
     assert "/run/ext-storage-rados/" not in node.run("findmnt", "--list", "--noheadings").text
+
+
+def live_and_die(ceph: Ceph, node: Machine, golden: str) -> None:
+    """The life of one volume, with a death in each of its steps."""
+    dice = random.Random(time.monotonic_ns())
+    volume = f"{uuid.uuid4()}.ext.disk0"
+    clone = f"{volume}.snap"
+    steps: list[tuple[str, dict[str, str | int]]] = [
+        ("create", {"size": 16, "origin": golden}),
+        ("attach", {}),
+        ("open", {"exclusive": True}),
+        ("grow", {"size": 16, "new_size": 24}),
+        ("snapshot", {"snapshot": clone}),
+        ("close", {}),
+        ("detach", {}),
+        ("remove", {}),
+    ]
+    for action, variables in steps:
+        kill_at_random(node, action, volume, dice.uniform(0.02, 0.4), **variables)
+        run_script(node, action, volume, **variables)
+        if action == "grow":
+            assert show_volume(ceph, volume)["size"] == 24 * MEBIBYTE
+    run_script(node, "remove", clone)
