@@ -35,6 +35,8 @@ from testbed.namespaces import call_in_network, connect, make_enter_network_argv
 from testbed.roots import BUILD
 from testbed.wire import BRIDGE
 
+SUITES = ("bookworm", "trixie") if os.environ.get("SNF_SOAK") == "1" else ("bookworm",)
+"""Ganeti 3.0, and 3.1 with all else that Debian 13 has."""
 PROFILE_SECONDS = 10.0
 TEARDOWN_SECONDS = 5.0
 SECONDS = 120.0
@@ -52,10 +54,10 @@ class Site:
     two: Guest
 
 
-@pytest.fixture(scope="module")
-def site(root: None) -> Iterator[Site]:
-    debs = sorted((BUILD / "deb").glob("*.deb"))
-    with open_bed(f"network-{os.getpid()}", debs=debs) as bed, open_site(bed) as cluster:
+@pytest.fixture(scope="module", params=SUITES)
+def site(request: pytest.FixtureRequest, root: None) -> Iterator[Site]:
+    debs, name = sorted((BUILD / "deb").glob("*.deb")), f"network-{os.getpid()}"
+    with open_bed(name, suite=request.param, debs=debs) as bed, open_site(bed) as cluster:
         one, two = Guest(cluster, "one", 7), Guest(cluster, "two", 8)
         for guest in (one, two):
             guest.add(cluster.node)

@@ -16,6 +16,7 @@ from testbed.deadline import wait_for
 from testbed.ganeti import Cluster, add_node, create_cluster, write_blank_os
 from testbed.machine import Machine
 from testbed.namespaces import run_ip
+from testbed.roots import build_base
 from testbed.small_guest import Shell, open_shell
 from testbed.wire import BRIDGE, NODE_BRIDGE
 
@@ -133,7 +134,7 @@ def open_site(bed: Bed) -> Iterator[Cluster]:
     add_node(cluster, 2)
     with contextlib.ExitStack() as stack:
         _set_up_router(bed.wire.machine)
-        kernel = debian_kernel.build_layer(bed.layers[-1])
+        kernel = debian_kernel.build_layer(build_base("bookworm"))
         initrd = bed.folder / "small-guest.initrd"
         found = debian_kernel.find_kernel(kernel)
         small_guest.build(found, kernel / "usr/bin/busybox", initrd)
