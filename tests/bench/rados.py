@@ -9,7 +9,7 @@ from typing import Any
 
 from testbed import appliance
 from testbed.bed import DOMAIN, make_node_address, open_bed
-from testbed.ceph import ADMIN, Ceph, start_ceph
+from testbed.ceph import ADMIN, OSD_SIZE, Ceph, start_ceph
 from testbed.deployed import make_settings, write_settings
 from testbed.machine import Bind, Machine
 from testbed.roots import BUILD, build_root_with
@@ -31,6 +31,10 @@ class Site:
     def script(self, action: str, volume: str, **variables: str | int) -> str:
         return run_script(self.node, action, volume, **variables).text.strip()
 
+    def remove(self, volume: str) -> None:
+        self.script("detach", volume)
+        self.script("remove", volume)
+
     def publish(self, name: str, gibibytes: int) -> str:
         """An image of this size with some data in it; gives its snapshot's name."""
         self.ceph.run("rbd", "create", f"{IMAGES}/{name}", f"--size={gibibytes}G")
@@ -41,13 +45,14 @@ class Site:
 
 
 @contextlib.contextmanager
-def open_site(name: str, binds: tuple[Bind, ...] = ()) -> Iterator[Site]:
-    """binds: what the node sees of this machine. With the helper's, it is able to deploy."""
+def open_site(name: str, binds: tuple[Bind, ...] = (), osd_size: int = OSD_SIZE) -> Iterator[Site]:
+    """binds: what the node sees of this machine. With the helper's, it is able to deploy.
+    osd_size: bytes that the cluster has room for."""
     debs = sorted((BUILD / "deb").glob("*.deb"))
     with open_bed(f"bench-{name}-{os.getpid()}", debs=debs) as bed:
         if appliance.BIND in binds:
             appliance.build(bed)
-        ceph = start_ceph(bed)
+        ceph = start_ceph(bed, osd_size=osd_size)
         ours, base = bed.layers
         tools, _ = build_root_with(base, _TOOLS)
         node = Machine(f"node1.{DOMAIN}", bed.folder / "node1", (ours, tools, base), binds)

@@ -20,8 +20,7 @@ def run() -> tuple[Runs, Runs]:
             for size, origin in origins.items():
                 volume = f"v{number}-{size}"
                 runs[size].append(measure(spawn, site, volume, origin, size))
-                site.script("detach", volume)
-                site.script("remove", volume)
+                site.remove(volume)
     return runs[100], runs[1]
 
 
