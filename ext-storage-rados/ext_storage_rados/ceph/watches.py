@@ -48,17 +48,14 @@ def outlast(context: rados.Ioctx, image: ImageName, attempt: Callable[[], Value]
 
     Such a client stands in the way in more ways than one: the image is in use, its lock is not
     given, or the client is asked, for as long as an answer of Ceph may take. Raises NodeError
-    when a living one has the image open, UnreachableError when it is Ceph that does not answer,
-    and what else `attempt` raises.
+    when a living one has the image open, and what else `attempt` raises.
     """
     deadline = time.monotonic() + _SECONDS + _LATE_SECONDS
     renewed = -_RENEWAL_SECONDS
-    while True:
+    while watchers := find(context, image):
         with contextlib.suppress(rbd.ImageBusy, rbd.Timeout, LockedError, UnreachableError):
             return attempt()
-        watchers, now = find(context, image), time.monotonic()
-        if not watchers:
-            return attempt()
+        now = time.monotonic()
         if now > deadline:
             raise _make_busy_error(image, watchers)
         if now > renewed + _RENEWAL_SECONDS:
@@ -66,6 +63,7 @@ def outlast(context: rados.Ioctx, image: ImageName, attempt: Callable[[], Value]
             renew(context, image)
             renewed = now
         time.sleep(_PAUSE)
+    return attempt()
 
 
 def find(context: rados.Ioctx, image: ImageName) -> list[str]:
