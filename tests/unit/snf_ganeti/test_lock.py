@@ -85,3 +85,15 @@ def test_a_lock_is_free_when_its_holder_is_killed(tmp_path: Path) -> None:
         child.send_signal(signal.SIGKILL)
         child.wait()
     assert is_free(path)
+
+
+@pytest.mark.spawn
+def test_a_lock_is_held_by_whoever_inherits_it(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with lock_file(path) as descriptor:
+        child = subprocess.Popen(["sleep", "600"], pass_fds=[descriptor])
+    with child:
+        assert not is_free(path)
+        child.kill()
+        child.wait()
+    assert is_free(path)
