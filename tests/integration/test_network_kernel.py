@@ -10,7 +10,13 @@ from testbed.bed import Bed
 
 SECONDS = 1500.0
 SOAK = os.environ.get("SNF_SOAK") == "1"
-MODULES = ("test_network_packets.py", "vlan_packets.py")
+MODULES = (
+    "test_network_profiles.py",
+    "test_network_tenants.py",
+    "test_network_own_addresses.py",
+    "test_network_neighbours.py",
+    "vlan_packets.py",
+)
 CHOSEN = () if SOAK else ("-k", "bridged or vlan or tenant or neighbour")
 
 

@@ -58,10 +58,11 @@ class Station:
         opened.settimeout(SECONDS)
         return opened
 
-    def send(self, frame: bytes) -> None:
-        """Put a frame on the wire as it is."""
+    def send(self, *frames: bytes) -> None:
+        """Put frames on the wire as they are."""
         with self._open_packets() as packets:
-            packets.send(frame)
+            for frame in frames:
+                packets.send(frame)
 
     @contextlib.contextmanager
     def sniff(self) -> Iterator["Sniffer"]:
