@@ -12,6 +12,7 @@ SECONDS = 1500.0
 SOAK = os.environ.get("SNF_SOAK") == "1"
 MODULES = (
     "test_network_profiles.py",
+    "test_network_site_profiles.py",
     "test_network_tenants.py",
     "test_network_own_addresses.py",
     "test_network_neighbours.py",
