@@ -7,8 +7,8 @@ from pathlib import Path
 
 from snf_ganeti import process
 from snf_ganeti.errors import NodeError
+from snf_ganeti_hooks.firewall.base import Base, Tracker
 from snf_ganeti_hooks.firewall.profile import parse_profiles
-from snf_ganeti_hooks.firewall.ruleset import Base, Tracker
 from snf_ganeti_hooks.kernel import nft
 from snf_ganeti_hooks.kernel.uplinks import read_uplinks
 from snf_ganeti_hooks.networks.routing import Uplinks

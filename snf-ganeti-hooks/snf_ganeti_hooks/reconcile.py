@@ -12,17 +12,15 @@ from functools import partial
 from snf_ganeti.errors import SnfError
 from snf_ganeti_hooks import setup, state
 from snf_ganeti_hooks.cluster import ganeti
+from snf_ganeti_hooks.firewall.base import make_base, make_base_sets
 from snf_ganeti_hooks.firewall.element import make_element_commands
 from snf_ganeti_hooks.firewall.listing import Ruleset
+from snf_ganeti_hooks.firewall.part import Part, name_ingress
 from snf_ganeti_hooks.firewall.profile import Choice
-from snf_ganeti_hooks.firewall.ruleset import (
-    Part,
-    make_base,
+from snf_ganeti_hooks.firewall.transaction import (
     make_base_commands,
-    make_base_sets,
     make_foreign_removal,
     make_zone_removal,
-    name_ingress,
 )
 from snf_ganeti_hooks.inventory import Inventory, read_inventory, uncollected
 from snf_ganeti_hooks.kernel import forwarding, link, nft

@@ -14,8 +14,8 @@ from snf_ganeti.errors import NodeError, SnfError
 from snf_ganeti_hooks import state
 from snf_ganeti_hooks.addresses import nfdhcpd
 from snf_ganeti_hooks.firewall.element import Element
+from snf_ganeti_hooks.firewall.part import Part, make_part
 from snf_ganeti_hooks.firewall.profile import PROTECTED, Choice, choose_profile
-from snf_ganeti_hooks.firewall.ruleset import Part, make_part
 from snf_ganeti_hooks.kernel import forwarding, link, nft
 from snf_ganeti_hooks.kernel.link import Link
 from snf_ganeti_hooks.networks import announce, bridging, routing

@@ -12,7 +12,7 @@ One process serves all routed networks, whose addresses are different anyway. A 
 is its tenants' own and can have the addresses of another, so each has a process to itself,
 which is bound to its interface.
 
-See dnsmasq(8), and ruleset.SERVICE_PORT for the ports.
+See dnsmasq(8), and base.SERVICE_PORT for the ports.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from snf_ganeti_hooks.firewall.ruleset import SERVICE, SERVICE_PORT
+from snf_ganeti_hooks.firewall.base import SERVICE, SERVICE_PORT
 from snf_ganeti_hooks.nic import Kind, Nic, make_eui64
 from snf_ganeti_hooks.settings import DhcpSettings, Settings, parse_route, split_addresses
 

@@ -20,7 +20,7 @@ from snf_ganeti_hooks.addresses.dhcp import (
     make_configuration,
     make_hosts,
 )
-from snf_ganeti_hooks.firewall.ruleset import SERVICE
+from snf_ganeti_hooks.firewall.base import SERVICE
 from snf_ganeti_hooks.kernel import link
 from snf_ganeti_hooks.nic import Nic
 from snf_ganeti_hooks.settings import Settings

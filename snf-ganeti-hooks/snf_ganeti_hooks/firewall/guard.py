@@ -89,6 +89,21 @@ def make_guard(family: str) -> list[Rule]:
     ]
 
 
+def make_guard_elements(nic: Nic, table: int = 0) -> list[Element]:
+    """A NIC's elements for these rules. table: a routed NIC's."""
+    if nic.kind is Kind.ROUTED:
+        mark = MARK_GUEST | table << MARK_TABLE_SHIFT
+        return [
+            element
+            for family in ("inet", "arp")
+            for element in (
+                Element(family, "marks", nic.tap, value=mark),
+                *_make_sources(family, nic),
+            )
+        ]
+    return _make_sources("bridge", nic)
+
+
 def _make_mark(family: str) -> Expression:
     if family == "bridge":
         return {"|": [meta("mark"), MARK_GUEST]}
@@ -152,28 +167,13 @@ def _unlisted(key: Expression, name: str) -> dict[str, object]:
     return differs(with_key(IIF, key), f"@{name}")
 
 
-def make_guard_elements(nic: Nic, table: int = 0) -> list[Element]:
-    """A NIC's elements for these rules. table: a routed NIC's."""
-    if nic.kind is Kind.ROUTED:
-        mark = MARK_GUEST | table << MARK_TABLE_SHIFT
-        return [
-            element
-            for family in ("inet", "arp")
-            for element in (
-                Element(family, "marks", nic.tap, value=mark),
-                *_make_sources(family, nic),
-            )
-        ]
-    return _make_sources("bridge", nic)
-
-
 def _make_sources(family: str, nic: Nic) -> list[Element]:
     found = [
         Element(family, "guests", nic.tap),
         Element(family, "macs", nic.tap, nic.mac),
         *make_dropped(family, nic.tap, REASONS[family]),
     ]
-    sources = {"4": find_sources4(nic), "6": find_sources6(nic) if family != "arp" else ()}
+    sources = {"4": _find_sources4(nic), "6": _find_sources6(nic) if family != "arp" else ()}
     for version, addresses in sources.items():
         if addresses is None:
             found.append(Element(family, f"free{version}", nic.tap))
@@ -182,15 +182,15 @@ def _make_sources(family: str, nic: Nic) -> list[Element]:
     return found
 
 
-def find_sources4(nic: Nic) -> tuple[str, ...] | None:
+def _find_sources4(nic: Nic) -> tuple[str, ...] | None:
     """What a NIC may send from; None: anything."""
     if nic.addresses4 is None:
         return None
     return (_NOBODY4, *make_texts(nic.addresses4)) if nic.addresses4 else ()
 
 
-def find_sources6(nic: Nic) -> tuple[str, ...] | None:
-    """As find_sources4; `fe80::` stands for every link-local address."""
+def _find_sources6(nic: Nic) -> tuple[str, ...] | None:
+    """As _find_sources4; `fe80::` stands for every link-local address."""
     if nic.addresses6 is None:
         return None
     if not nic.addresses6:

@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Any
 
+from snf_ganeti_hooks.firewall.chain import Chain
 from snf_ganeti_hooks.firewall.element import TABLE, Element
 from snf_ganeti_hooks.firewall.expression import Rule, normalise_rule
+from snf_ganeti_hooks.firewall.part import Zone
 from snf_ganeti_hooks.firewall.reason import BY_MARK
-from snf_ganeti_hooks.firewall.ruleset import Chain, Zone
 
 
 @dataclass(frozen=True)

@@ -11,17 +11,13 @@ import nftables
 
 from snf_ganeti import process
 from snf_ganeti.errors import NodeError
+from snf_ganeti_hooks.firewall.base import Base, Tracker
+from snf_ganeti_hooks.firewall.chain import FAMILIES
 from snf_ganeti_hooks.firewall.element import TABLE, Command, Element
 from snf_ganeti_hooks.firewall.expression import TARGET, TARGET_NAME
 from snf_ganeti_hooks.firewall.listing import parse_ruleset
-from snf_ganeti_hooks.firewall.ruleset import (
-    FAMILIES,
-    Base,
-    Part,
-    Tracker,
-    make_base_commands,
-    make_change,
-)
+from snf_ganeti_hooks.firewall.part import Part
+from snf_ganeti_hooks.firewall.transaction import make_base_commands, make_change
 
 _LIBRARY = "libnftables.so.1"
 _PROBE = "snf_probe"

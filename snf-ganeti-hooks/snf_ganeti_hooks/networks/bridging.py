@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from snf_ganeti.errors import InputError
-from snf_ganeti_hooks.firewall.ruleset import Tracker
+from snf_ganeti_hooks.firewall.base import Tracker
 from snf_ganeti_hooks.kernel.link import Link
 from snf_ganeti_hooks.nic import Nic
 
