@@ -126,7 +126,7 @@ def test_ports_and_sources(setting: Setting, guest: Guest, family: int) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=["IPv4", "IPv6"])
-def test_neighbours_find_each_other_without_icmp(setting: Setting, family: int) -> None:
+def test_macs_are_found_without_icmp(setting: Setting, family: int) -> None:
     """Who asks has forgotten the other's MAC: first the guest, then who sends to it."""
     setting.guest.ip("neigh flush dev eth0")
     assert get_replies(setting, family)
