@@ -215,6 +215,16 @@ def test_router_of_a_routed_guest_is_the_node(guests: dict[str, Station]) -> Non
     assert route["gateway"] == "fe80::ce47:52ff:fe4e:4554"
 
 
+def test_what_the_node_tells_a_guest_is_not_told_of_the_guest(
+    hosting: Hosting, guests: dict[str, Station]
+) -> None:
+    """The kernel shows a node what it sends to a group, as if it came by the guest's tap."""
+    wait_for("an advertisement", lambda: find_addresses(guests["public"]), SECONDS)
+    rows = json.loads(hosting.node.run("snf-network", "show", "--json").text)
+    (dropped,) = (row["dropped"] for row in rows if row["tap"] == "tap0")
+    assert "router advertisement" not in dropped
+
+
 def test_stateful_guest_gets_its_address_by_dhcpv6(
     guests: dict[str, Station], tmp_path: Path
 ) -> None:

@@ -26,12 +26,11 @@ from snf_ganeti_hooks.firewall.expression import (
     one_of,
     with_key,
 )
-from snf_ganeti_hooks.firewall.guard import LINK_LOCAL_PREFIX, MARK_REPLY, RARP
+from snf_ganeti_hooks.firewall.guard import IS_REPLY, LINK_LOCAL_PREFIX, RARP
 from snf_ganeti_hooks.firewall.profile import Opening, Profile
 from snf_ganeti_hooks.firewall.reason import Reason
 from snf_ganeti_hooks.nic import Kind, Nic
 
-_REPLY = match(masked(meta("mark"), MARK_REPLY), MARK_REPLY)
 _DESTINATION, _SOURCE = field("ether", "daddr"), field("ether", "saddr")
 _GROUP_BIT = "01:00:00:00:00:00"
 _PREFIX_MASK = "ff:ff:ff:00:00:00"
@@ -57,7 +56,7 @@ def make_admission(family: str, profile: Profile) -> list[Rule]:
     if family == "bridge":
         rules += [accept(match(field("ether", "type"), each)) for each in ("arp", RARP)]
         rules += _make_dhcp()
-    rules.append(accept(_REPLY))
+    rules.append(accept(IS_REPLY))
     if not profile.icmp and family == "bridge":
         rules.append(accept(match(field("icmpv6", "type"), one_of(_DISCOVERY))))
     if profile.icmp:

@@ -38,6 +38,7 @@ MARK_TABLE_SHIFT = 8
 MARK_TABLE_MASK = 0x00FFFF00
 """The routing table of a routed guest's packets, which `ip rule` matches once a table."""
 
+IS_REPLY = match(masked(meta("mark"), MARK_REPLY), MARK_REPLY)
 RARP = 0x8035
 """EtherType of the announcements that QEMU makes after a migration."""
 ETHER_TYPES: tuple[str | int, ...] = ("ip", "arp", "ip6")
@@ -79,7 +80,10 @@ def make_guard(family: str) -> list[Rule]:
     if family == "bridge":
         types = none_of(field("ether", "type"), (*ETHER_TYPES, RARP))
         head += [drop(*types, reason=Reason.ETHER_TYPE), *_make_arp(family)]
+    # What the node itself sends to a group it gets again, as if it came by the tap.
+    looped = [accept(IS_REPLY)] if family == "inet" else []
     return [
+        *looped,
         *head,
         drop(match(field("udp", "sport"), _DHCP_SERVER), reason=Reason.DHCP),
         drop(match(field("udp", "sport"), _DHCP6_SERVER), reason=Reason.DHCP6),
