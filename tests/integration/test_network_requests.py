@@ -13,7 +13,7 @@ import pytest
 
 from testbed.bed import Bed
 from testbed.deadline import wait_for
-from testbed.hosting import SCRIPT, SOCKET, Hosting, NicWords, open_hosting
+from testbed.hosting import LOCK, SCRIPT, SOCKET, Hosting, NicWords, open_hosting
 from testbed.kernel_picture import take_picture
 
 SECONDS = 90.0
@@ -178,6 +178,18 @@ def test_service_that_hangs_stops_no_start(hosting: Hosting) -> None:
         stop_service(hosting, "CONT")
         wait_for("its word on the script", lambda: "gets no answer" in read_log(hosting), SECONDS)
         assert take_picture(hosting) == before
+
+
+@pytest.mark.usefixtures("taps")
+def test_a_lock_that_is_taken_is_waited_for(hosting: Hosting) -> None:
+    """Of the test bed: the service that has just started holds it for a while."""
+    node = hosting.node
+    log = node.folder / "first.log"
+    command = ("flock", LOCK, "sh", "-c", "echo held; sleep 1; echo gone")
+    with node.spawn(*command, output=log):
+        wait_for("the first", lambda: "held" in log.read_text(), SECONDS)
+        with hosting.locked():
+            assert "gone" in log.read_text()
 
 
 @pytest.mark.usefixtures("taps")

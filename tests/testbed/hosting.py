@@ -175,11 +175,12 @@ class Hosting:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Another holds the lock of who changes NICs, for the block."""
-        probe = ("flock", "--nonblock", "--conflict-exit-code=9", LOCK, "true")
+        """Another holds the lock of who changes NICs, for the block; nobody else does any more."""
         log = self.node.folder / "lock.log"
-        with self.node.spawn("flock", LOCK, "sleep", "infinity", output=log):
-            wait_for("the lock", lambda: self.node.run(*probe, ok=(0, 9)).status == 9, SECONDS)
+        log.unlink(missing_ok=True)
+        holding = ("flock", LOCK, "sh", "-c", "echo held; exec sleep infinity")
+        with self.node.spawn(*holding, output=log):
+            wait_for("the lock", lambda: "held" in log.read_text(), SECONDS)
             yield
 
     def count_asking(self) -> int:
