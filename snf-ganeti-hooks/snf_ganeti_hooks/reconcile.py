@@ -111,7 +111,7 @@ def compare_nic(node: Node, inventory: Inventory, wanted: Wanted) -> list[Findin
     find = partial(Finding, nic.tap)
     findings = []
     if not has_rules(inventory.ruleset, wanted):
-        present = inventory.ruleset.elements.get(wanted.state.nic.tap, ())
+        present = inventory.ruleset.elements.get(nic.tap, ())
         rewrite = partial(nft.change, node.base, nic.tap, present, wanted.part)
         findings.append(find("its rules differ", rewrite))
     reconnect = partial(setup.connect, node, nic, wanted.table)
@@ -192,7 +192,7 @@ def _compare_objects(
     chains -= {(each.family, each.chain) for each in ruleset.zones}
     chains -= {("netdev", name_ingress(each.nic.tap)) for each in states}
     own = {(each.family, each.name) for each in make_base_sets(node.base)}
-    sets = {each for each in ruleset.sets if each[1:] not in own and each[2] != "zones"}
+    sets = {each for each in ruleset.sets if each[1:] not in own}
     if not chains and not sets:
         return []
     said = sorted([*(("chain", *each) for each in chains), *sets])

@@ -41,34 +41,26 @@ def reach_tcp(setting: Setting, family: int, port: int) -> bool:
 def reach_udp(setting: Setting, family: int) -> bool:
     text = make_mark("datagram")
     with setting.peer.open_socket(family, socket.SOCK_DGRAM) as client:
-        return bool(
-            passes(
-                setting,
-                family,
-                setting.peer,
-                setting.guest,
-                partial(send_datagram, client, text, (setting.get_guest(family), 5000)),
-                lambda frame: text in bytes(frame),
-            )
-        )
 
+        def send() -> None:
+            client.sendto(text, (setting.get_guest(family), 5000))
 
-def send_datagram(client: socket.socket, text: bytes, to: tuple[str, int]) -> None:
-    client.sendto(text, to)
+        return arrives(setting, family, text, send)
 
 
 def reach_icmp(setting: Setting, family: int) -> bool:
     text = make_mark("request")
-    return bool(
-        passes(
-            setting,
-            family,
-            setting.peer,
-            setting.guest,
-            partial(setting.make_end(family, setting.peer, setting.guest), text),
-            lambda frame: text in bytes(frame),
-        )
-    )
+    ask = setting.make_end(family, setting.peer, setting.guest)
+    return arrives(setting, family, text, partial(ask, text))
+
+
+def arrives(setting: Setting, family: int, text: bytes, send: Callable[[], None]) -> bool:
+    """Does what the peer sends reach the guest? text: by which it is known."""
+
+    def is_it(frame: Ether) -> bool:
+        return text in bytes(frame)
+
+    return bool(passes(setting, family, setting.peer, setting.guest, send, is_it))
 
 
 def get_replies(setting: Setting, family: int) -> bool:

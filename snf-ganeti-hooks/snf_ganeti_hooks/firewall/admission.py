@@ -4,13 +4,11 @@ Whether a packet is a reply is read from its mark: connection tracking is seen b
 for all NICs, because on some kernels the place that knows a bridge's ports can't see it.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from snf_ganeti_hooks.firewall.element import Element, Set, make_dropped
 from snf_ganeti_hooks.firewall.expression import (
     OIF,
-    Expression,
     Rule,
     Statement,
     accept,
@@ -43,7 +41,7 @@ def make_dispatch(family: str, profiles: Sequence[Profile]) -> list[Rule]:
     """To each NIC's profile; a NIC without one gets nothing. family: `inet` or `bridge`."""
     return [
         *(_make_link() if family == "bridge" else []),
-        *(Rule((match(OIF, f"@{make_name(each)}"), goto(make_name(each)))) for each in profiles),
+        *(Rule((match(OIF, f"@{name}"), goto(name))) for name in map(name_profile, profiles)),
         drop(match(OIF, "@guests"), reason=Reason.PROFILE),
     ]
 
@@ -60,7 +58,7 @@ def make_admission(family: str, profile: Profile) -> list[Rule]:
     if not profile.icmp and family == "bridge":
         rules.append(accept(match(field("icmpv6", "type"), one_of(_DISCOVERY))))
     if profile.icmp:
-        rules += _accept_each(meta("l4proto"), ("icmp", "ipv6-icmp"))
+        rules += [accept(match(meta("l4proto"), each)) for each in ("icmp", "ipv6-icmp")]
     for number, opening in enumerate(profile.openings):
         rules += _make_opening(opening, _name_limit(profile, number, opening))
     return [*rules, drop(reason=Reason.PROFILE)]
@@ -76,7 +74,7 @@ def make_admission_sets(family: str, profile: Profile) -> list[Set]:
         for number, each in enumerate(profile.openings)
         if each.per_second
     ]
-    return [Set(family, make_name(profile)), *limits]
+    return [Set(family, name_profile(profile)), *limits]
 
 
 def make_admission_elements(nic: Nic, profile: Profile) -> list[Element]:
@@ -93,7 +91,7 @@ def make_admission_elements(nic: Nic, profile: Profile) -> list[Element]:
     return [*found, *make_dropped(family, nic.tap, reasons)]
 
 
-def make_name(profile: Profile) -> str:
+def name_profile(profile: Profile) -> str:
     """Of a profile's chain, and of the set of its NICs."""
     return f"profile-{profile.name}"
 
@@ -101,10 +99,6 @@ def make_name(profile: Profile) -> str:
 def _name_limit(profile: Profile, number: int, opening: Opening) -> str:
     """With its rate, because that of a set that is there can't be changed."""
     return f"limit-{profile.name}-{number}-{opening.per_second}"
-
-
-def _accept_each(left: Expression, values: Iterable[Any]) -> list[Rule]:
-    return [accept(match(left, value)) for value in values]
 
 
 def _make_link() -> list[Rule]:

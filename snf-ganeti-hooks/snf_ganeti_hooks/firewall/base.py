@@ -13,10 +13,10 @@ from snf_ganeti_hooks.firewall.admission import (
     make_admission,
     make_admission_sets,
     make_dispatch,
-    make_name,
+    name_profile,
 )
 from snf_ganeti_hooks.firewall.chain import FAMILIES, Chain
-from snf_ganeti_hooks.firewall.element import Set
+from snf_ganeti_hooks.firewall.element import ZONES, Set
 from snf_ganeti_hooks.firewall.expression import (
     DROP,
     IIF,
@@ -45,7 +45,6 @@ SERVICE = "snf-"
 _FIRST, _RAW, _MANGLE, _FILTER, _BRIDGE_FILTER = -310, -300, -150, 0, -200
 _KNOWN = match({"ct": {"key": "state"}}, {"set": ["established", "related"]})
 _MARK_REPLY = set_mark({"|": [meta("mark"), MARK_REPLY]})
-_DROPPED = "@dropped"
 _COUNTER: Statement = {"counter": None}
 
 
@@ -67,11 +66,31 @@ def make_base(base: Base) -> tuple[Chain, ...]:
         *_make_bridge(base.profiles),
     ]
     chains += [
-        Chain(family, make_name(profile), tuple(make_admission(family, profile)))
+        Chain(family, name_profile(profile), tuple(make_admission(family, profile)))
         for family in ("inet", "bridge")
         for profile in base.profiles
     ]
     return tuple(chains)
+
+
+def make_base_sets(base: Base) -> list[Set]:
+    """The sets that those chains look into."""
+    return [
+        *(Set(family, "dropped", "mark", statement=_COUNTER) for family in FAMILIES),
+        *(each for family in ("arp", "bridge", "inet") for each in _make_guard_sets(family)),
+        *(Set(family, "marks", value="mark") for family in ("arp", "inet")),
+        *(Set(family, ZONES, value="verdict") for family in ("bridge", "inet")),
+        Set("bridge", "free4"),
+        Set("bridge", "free6"),
+        Set("bridge", "private"),
+        Set("bridge", "prefixes", "ether_addr"),
+        *(
+            each
+            for family in ("inet", "bridge")
+            for profile in base.profiles
+            for each in make_admission_sets(family, profile)
+        ),
+    ]
 
 
 def _make_arriving() -> list[Chain]:
@@ -89,7 +108,7 @@ def _make_arriving() -> list[Chain]:
 def _make_drop(family: str) -> Chain:
     """Only what goes to a NIC has an interface to leave by, and then that is the NIC's."""
     ways = (IIF,) if family in ("netdev", "arp") else (OIF, IIF)
-    counting = [Rule((match(with_key(way, meta("mark")), _DROPPED), DROP)) for way in ways]
+    counting = [Rule((match(with_key(way, meta("mark")), "@dropped"), DROP)) for way in ways]
     return Chain(family, "drop", (*counting, Rule((DROP,))))
 
 
@@ -100,18 +119,18 @@ def _make_tracking(tracker: Tracker) -> list[Chain]:
         Chain("inet", "local", (Rule((_MARK_REPLY,)),), "output", _MANGLE),
     ]
     if tracker == "bridge":
-        zone = _make_lookup("ibrname", "zones")
+        zone = _make_lookup("ibrname")
         return [
             *chains,
             Chain("bridge", "zone", (zone,), "prerouting", _RAW),
             Chain("bridge", "reply", (tracking,), "prerouting", _MANGLE),
         ]
-    zone = _make_lookup("iifname", "zones")
+    zone = _make_lookup("iifname")
     return [*chains, Chain("inet", "zone", (zone,), "prerouting", _RAW)]
 
 
 def _make_inet(profiles: Sequence[Profile]) -> list[Chain]:
-    arriving, leaving = match(meta("iifname"), f"{SERVICE}*"), match(meta("oifname"), f"{SERVICE}*")
+    arriving, leaving = match(IIF, f"{SERVICE}*"), match(OIF, f"{SERVICE}*")
     closed = (Rule((arriving, DROP)), Rule((leaving, DROP)))
     asked = (
         accept(arriving, match(field("udp", "dport"), {"set": [67, 547]})),
@@ -127,10 +146,10 @@ def _make_inet(profiles: Sequence[Profile]) -> list[Chain]:
 
 def _make_bridge(profiles: Sequence[Profile]) -> list[Chain]:
     to_guest = Rule((match(OIF, "@guests"), goto("dispatch")))
-    from_service = Rule((match(meta("iifname"), f"{SERVICE_PORT}*"), DROP))
+    from_service = Rule((match(IIF, f"{SERVICE_PORT}*"), DROP))
     guests_only = Rule(
         (
-            match(meta("oifname"), f"{SERVICE_PORT}*"),
+            match(OIF, f"{SERVICE_PORT}*"),
             match({"&": [meta("mark"), MARK_GUEST]}, 0),
             DROP,
         )
@@ -143,29 +162,6 @@ def _make_bridge(profiles: Sequence[Profile]) -> list[Chain]:
     ]
 
 
-def make_base_sets(base: Base) -> list[Set]:
-    """The sets that those chains look into."""
-    return [
-        *(_make_dropped_set(family) for family in FAMILIES),
-        *(each for family in ("arp", "bridge", "inet") for each in _make_guard_sets(family)),
-        *(Set(family, "marks", value="mark") for family in ("arp", "inet")),
-        Set("bridge", "free4"),
-        Set("bridge", "free6"),
-        Set("bridge", "private"),
-        Set("bridge", "prefixes", "ether_addr"),
-        *(
-            each
-            for family in ("inet", "bridge")
-            for profile in base.profiles
-            for each in make_admission_sets(family, profile)
-        ),
-    ]
-
-
-def _make_dropped_set(family: str) -> Set:
-    return Set(family, "dropped", "mark", statement=_COUNTER)
-
-
 def _make_guard_sets(family: str) -> list[Set]:
     found = [
         Set(family, "guests"),
@@ -175,6 +171,5 @@ def _make_guard_sets(family: str) -> list[Set]:
     return found if family == "arp" else [*found, Set(family, "sources6", "ipv6_addr")]
 
 
-def _make_lookup(key: str, name: str) -> Rule:
-    statement: Statement = {"vmap": {"key": meta(key), "data": f"@{name}"}}
-    return Rule((statement,))
+def _make_lookup(key: str) -> Rule:
+    return Rule(({"vmap": {"key": meta(key), "data": f"@{ZONES}"}},))

@@ -26,6 +26,8 @@ from snf_ganeti_hooks.firewall.expression import Statement
 from snf_ganeti_hooks.firewall.reason import Reason
 
 TABLE = "snf"
+ZONES = "zones"
+"""The one map that is not keyed by taps: a bridge leads to the chain that sets its zone."""
 Command = dict[str, Any]
 
 

@@ -37,8 +37,8 @@ MARK_REPLY = 0x40000000
 MARK_TABLE_SHIFT = 8
 MARK_TABLE_MASK = 0x00FFFF00
 """The routing table of a routed guest's packets, which `ip rule` matches once a table."""
-
 IS_REPLY = match(masked(meta("mark"), MARK_REPLY), MARK_REPLY)
+
 RARP = 0x8035
 """EtherType of the announcements that QEMU makes after a migration."""
 ETHER_TYPES: tuple[str | int, ...] = ("ip", "arp", "ip6")

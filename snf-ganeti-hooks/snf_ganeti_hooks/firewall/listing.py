@@ -6,7 +6,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from snf_ganeti_hooks.firewall.chain import Chain
-from snf_ganeti_hooks.firewall.element import TABLE, Element
+from snf_ganeti_hooks.firewall.element import TABLE, ZONES, Element
 from snf_ganeti_hooks.firewall.expression import Rule, normalise_rule
 from snf_ganeti_hooks.firewall.part import Zone
 from snf_ganeti_hooks.firewall.reason import BY_MARK
@@ -51,7 +51,7 @@ def parse_ruleset(objects: Iterable[Mapping[str, Any]]) -> Ruleset:
                 )
             elif kind in ("set", "map") and found["table"] == TABLE:
                 sets.add((kind, found["family"], found["name"]))
-                if found["name"] == "zones":
+                if found["name"] == ZONES:
                     zones |= _parse_zones(found)
                 elif found.get("map") != "verdict":
                     _parse_elements(found, elements, dropped)

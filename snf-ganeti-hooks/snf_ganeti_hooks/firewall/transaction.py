@@ -1,12 +1,12 @@
 """The transactions that nftables gets: lists of commands, each list done wholly or not at all."""
 
 from collections.abc import Iterable
-from typing import Any
 
 from snf_ganeti_hooks.firewall.base import Base, make_base, make_base_sets
 from snf_ganeti_hooks.firewall.chain import FAMILIES, make_chain_commands, make_chain_removal
 from snf_ganeti_hooks.firewall.element import (
     TABLE,
+    ZONES,
     Command,
     Element,
     make_element_commands,
@@ -18,13 +18,11 @@ from snf_ganeti_hooks.firewall.part import Part, Zone, name_ingress
 
 def make_base_commands(base: Base) -> list[Command]:
     """Write what all share, whatever of it is there."""
-    commands: list[Command] = [_add("table", family=family, name=TABLE) for family in FAMILIES]
-    commands += [
-        _add("map", family=family, table=TABLE, name="zones", type="ifname", map="verdict")
-        for family in ("inet", "bridge")
+    tables: list[Command] = [
+        {"add": {"table": {"family": family, "name": TABLE}}} for family in FAMILIES
     ]
-    commands += map(make_set_command, make_base_sets(base))
-    return commands + make_chain_commands(make_base(base))
+    sets = map(make_set_command, make_base_sets(base))
+    return [*tables, *sets, *make_chain_commands(make_base(base))]
 
 
 def make_change(tap: str, present: Iterable[Element], wanted: Part) -> list[Command]:
@@ -71,9 +69,5 @@ def make_foreign_removal(
 
 def _make_zone_element(verb: str, zone: Zone) -> Command:
     element = [zone.bridge, goto(zone.chain)]
-    names = {"family": zone.family, "table": TABLE, "name": "zones"}
+    names = {"family": zone.family, "table": TABLE, "name": ZONES}
     return {verb: {"element": {**names, "elem": [element]}}}
-
-
-def _add(kind: str, **fields: Any) -> Command:
-    return {"add": {kind: fields}}

@@ -50,7 +50,7 @@ _ROUTER_SOLICITED = 0xC0000000
 
 
 def make_neighbour(nic: Nic, tap_mac: str) -> list[Rule]:
-    """A NIC's rules; none where nothing is known of its addresses."""
+    """A NIC's rules; none for a bridged one that has no IPv6 address, or may have any."""
     routed = nic.kind is Kind.ROUTED
     types = none_of(field("ether", "type"), ETHER_TYPES)
     return [
